@@ -1,0 +1,5 @@
+"""The `steelyard` command."""
+
+
+def main() -> None:
+    """Run the command line."""
