@@ -1,0 +1,140 @@
+"""Advantages as a chain of small transformations, each rows in, rows out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from steelyard.learn.recipe import AdvantageTransform
+from steelyard.types import Advantages, Array, Rollouts, Scores, SteelyardError
+
+GroupKey = Sequence[str]
+PER_BRANCH: GroupKey = ("group", "branch")
+
+
+class Chain:
+    """Links applied one after another; its state is its links' state. See `chain`."""
+
+    def __init__(self, *links: AdvantageTransform) -> None:
+        self.links = links
+
+    def __call__(self, advantages: Advantages, rollouts: Rollouts, scores: Scores) -> Advantages:
+        """Advantages in, advantages out."""
+        for link in self.links:
+            advantages = link(advantages, rollouts, scores)
+        return advantages
+
+    def state_dict(self) -> dict[str, Any]:
+        """State of the links that have one, by position."""
+        return {str(i): link.state_dict() for i, link in enumerate(self.links) if hasattr(link, "state_dict")}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Give every link its state back."""
+        for i, part in state.items():
+            self.links[int(i)].load_state_dict(part)  # type: ignore[attr-defined]
+
+
+def chain(*links: AdvantageTransform) -> Chain:
+    """Compose transformations; the first sees the reward itself with weight 0 on rows that could not be judged."""
+    return Chain(*links)
+
+
+def advantages_of(scores: Scores) -> Advantages:
+    """Where every chain starts: the reward's value; rows without a finite one are left out (weight 0, value 0)."""
+    finite = np.isfinite(scores.values)
+    return Advantages(np.where(finite, scores.values, 0.0), finite.astype(np.float32))
+
+
+def only(*, branch: int) -> AdvantageTransform:
+    """Train on the rows of one branch; all others are left out."""
+
+    def keep(advantages: Advantages, rollouts: Rollouts, scores: Scores) -> Advantages:
+        return Advantages(advantages.values, advantages.weights * (rollouts.branches == branch))
+
+    return keep
+
+
+def centre(*, by: GroupKey = PER_BRANCH) -> AdvantageTransform:
+    """A_i = r_i − mean of r over the counted rows of i's group; 0 in a group of one."""
+
+    def subtract(advantages: Advantages, rollouts: Rollouts, scores: Scores) -> Advantages:
+        values, counted, group = _rows(advantages, rollouts, by)
+        return Advantages(values - _mean(values, counted, group)[group], advantages.weights)
+
+    return subtract
+
+
+def scale(*, by: GroupKey = PER_BRANCH, ddof: int = 1, epsilon: float = 1e-4) -> AdvantageTransform:
+    """A_i / (s + ε), s the standard deviation of the counted rows of i's group (s = 0 where they are too few).
+
+    Args:
+        by: what makes a group: `group`, `branch`, or the name of a column.
+        ddof: 1 divides by n − 1 (the usual code), 0 by n.
+        epsilon: keeps an all-equal group at 0.
+    """
+
+    def divide(advantages: Advantages, rollouts: Rollouts, scores: Scores) -> Advantages:
+        values, counted, group = _rows(advantages, rollouts, by)
+        deviation = np.where(counted, values - _mean(values, counted, group)[group], 0.0)
+        freedom = np.bincount(group, counted) - ddof
+        variance = np.bincount(group, deviation**2) / np.maximum(freedom, 1)
+        std = np.sqrt(np.where(freedom > 0, variance, 0.0))
+        return Advantages(values / (std[group] + epsilon), advantages.weights)
+
+    return divide
+
+
+def clip(limit: float) -> AdvantageTransform:
+    """Keep every advantage within [−limit, limit]."""
+
+    def cut(advantages: Advantages, rollouts: Rollouts, scores: Scores) -> Advantages:
+        return Advantages(np.clip(advantages.values, -limit, limit), advantages.weights)
+
+    return cut
+
+
+def with_signal(*, by: GroupKey = PER_BRANCH, tolerance: float = 1e-8) -> AdvantageTransform:
+    """Leave out groups whose counted rows are all equal: they carry no preference (dynamic sampling without resampling)."""
+
+    def keep(advantages: Advantages, rollouts: Rollouts, scores: Scores) -> Advantages:
+        values, counted, group = _rows(advantages, rollouts, by)
+        centred = np.where(counted, values - _mean(values, counted, group)[group], 0.0)
+        spread = np.bincount(group, np.abs(centred))
+        return Advantages(advantages.values, advantages.weights * (spread[group] > tolerance))
+
+    return keep
+
+
+def keep_rows(choose: Callable[[Rollouts, Scores], Array]) -> AdvantageTransform:
+    """Leave out the rows for which `choose` gives False (bool [N])."""
+
+    def keep(advantages: Advantages, rollouts: Rollouts, scores: Scores) -> Advantages:
+        return Advantages(advantages.values, advantages.weights * np.asarray(choose(rollouts, scores), bool))
+
+    return keep
+
+
+def group_index(rollouts: Rollouts, by: GroupKey) -> Array:
+    """int64 [N], 0…K−1: rows with equal keys share a number. A key is `group`, `branch` or a column's name."""
+    index = np.zeros(len(rollouts), np.int64)
+    for key in by:
+        column = rollouts.groups if key == "group" else rollouts.branches if key == "branch" else rollouts.column(key)
+        _, inverse = np.unique(np.asarray(column), return_inverse=True)
+        _, index = np.unique(index * (inverse.max(initial=0) + 1) + inverse, return_inverse=True)
+    return index
+
+
+def _rows(advantages: Advantages, rollouts: Rollouts, by: GroupKey) -> tuple[Array, Array, Array]:
+    if advantages.values.ndim != 1:
+        raise SteelyardError(
+            f"group statistics need one advantage a row [N], not {advantages.values.shape}; put them before"
+        )
+    return advantages.values.astype(np.float64), advantages.weights > 0, group_index(rollouts, by)
+
+
+def _mean(values: Array, counted: Array, group: Array) -> Array:
+    """Mean over counted rows, per group [K]; 0 where none counts."""
+    total = np.bincount(group, np.where(counted, values, 0.0))
+    return total / np.maximum(np.bincount(group, counted), 1)

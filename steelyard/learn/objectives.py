@@ -1,0 +1,104 @@
+"""Objectives: losses as pure functions of tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from steelyard.learn.recipe import StepLoss
+from steelyard.types import Array, SteelyardError
+
+Estimator = Literal["k1", "k2", "k3"]
+Average = Literal["tokens", "rows"]
+
+
+def clipped_surrogate(ratio: Tensor, advantages: Tensor, low: float, high: float) -> Tensor:
+    """−min(ρA, clip(ρ, 1 − low, 1 + high) A), element by element."""
+    return -torch.minimum(ratio * advantages, ratio.clamp(1 - low, 1 + high) * advantages)
+
+
+def kl_estimate(logprobs: Tensor, reference: Tensor, estimator: Estimator) -> Tensor:
+    """Per-step estimate of KL(π ‖ π_ref) from samples of π, with d = log π_ref − log π.
+
+    k1 = −d (unbiased, may be negative); k2 = d²/2; k3 = e^d − d − 1 (unbiased, never negative).
+    """
+    difference = reference - logprobs
+    if estimator == "k1":
+        return -difference
+    if estimator == "k2":
+        return 0.5 * difference.square()
+    return torch.exp(difference) - difference - 1.0
+
+
+def step_weights(mask: Array, row_weight: Array, average: Average) -> Array:
+    """float32 [N, T] that sum to one: every step alike (`tokens`), or every row alike and its steps alike (`rows`)."""
+    weights = mask.astype(np.float64) * row_weight[:, None]
+    if average == "rows":
+        weights /= np.maximum(mask.sum(axis=1, keepdims=True), 1)
+    total = weights.sum()
+    return (weights / total if total > 0 else weights).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Clipped:
+    """See `clipped`."""
+
+    low: float
+    high: float
+    kl: float
+    estimator: Estimator
+    average: Average
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether the KL term is on."""
+        return self.kl > 0
+
+    def weights(self, mask: Array, row_weight: Array) -> Array:
+        """float32 [N, T]; see `step_weights`."""
+        return step_weights(mask, row_weight, self.average)
+
+    def __call__(self, logprobs: Tensor, old: Tensor, reference: Tensor | None, advantages: Tensor) -> StepLoss:
+        """Loss and figures of every step [N, T]."""
+        ratio = torch.exp(logprobs - old)
+        loss = clipped_surrogate(ratio, advantages, self.low, self.high)
+        outside = ((ratio < 1 - self.low) & (advantages < 0)) | ((ratio > 1 + self.high) & (advantages > 0))
+        metrics = {"ratio": ratio.detach(), "clip_fraction": outside.float()}
+        if reference is not None:
+            divergence = kl_estimate(logprobs, reference, self.estimator)
+            loss = loss + self.kl * divergence
+            metrics["kl"] = divergence.detach()
+        return StepLoss(loss, metrics)
+
+
+def clipped(
+    *,
+    epsilon: float = 0.2,
+    epsilon_high: float | None = None,
+    kl: float = 0.0,
+    estimator: Estimator = "k3",
+    average: Average = "tokens",
+) -> Clipped:
+    """PPO's clipped surrogate with a KL penalty, as GRPO uses it.
+
+    L_t = −min(ρ_t A, clip(ρ_t, 1 − ε, 1 + ε_high) A) + β KL_t, ρ_t = π(a_t)/π_old(a_t).
+
+    Args:
+        epsilon: ε, and ε_high too unless `epsilon_high` is given.
+        epsilon_high: the upper bound's own width (DAPO's clip-higher).
+        kl: β; 0 needs no reference.
+        estimator: of the KL term, see `kl_estimate`.
+        average: `tokens` weighs every step of the batch alike, `rows` every row alike (GRPO's 1/|o_i|).
+
+    Raises:
+        SteelyardError: for a width outside (0, 1] or a negative β.
+
+    Source: sheet 01, section 3; Schulman et al. 2017; Shao et al. 2024.
+    """
+    if not 0 < epsilon <= 1 or kl < 0:
+        raise SteelyardError(f"epsilon={epsilon} and kl={kl}: epsilon must lie in (0, 1] and kl must not be negative")
+    return Clipped(epsilon, epsilon if epsilon_high is None else epsilon_high, kl, estimator, average)

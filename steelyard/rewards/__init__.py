@@ -1,0 +1,7 @@
+"""What judges: the reward algebra and the rewards made with it."""
+
+from steelyard.rewards.answers import correct, think_format
+from steelyard.rewards.consistency import branch_alignment
+from steelyard.rewards.core import Expression, fill, gate, reward, score_one
+
+__all__ = ["Expression", "branch_alignment", "correct", "fill", "gate", "reward", "score_one", "think_format"]

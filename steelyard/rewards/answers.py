@@ -1,0 +1,115 @@
+"""Answers in <think>…</think><answer>…</answer>: taking them out, checking their format, and scoring them by question type."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+from steelyard.rewards.core import reward
+from steelyard.rewards.overlap import rouge_mean, word_error_rate
+from steelyard.types import Status, Verdict
+
+_ANSWER = re.compile(r"<answer>\s*(.*?)\s*</answer>", re.DOTALL)
+_THINK = re.compile(r"<think>\s*(.*?)\s*</think>", re.DOTALL)
+_FORMAT = re.compile(r"<think>.*?</think>\s*<answer>.*?</answer>", re.DOTALL)
+
+
+def answer_text(completion: str) -> str | None:
+    """What stands in the first answer block, stripped; None where there is no complete block."""
+    found = _ANSWER.search(completion)
+    return found.group(1) if found else None
+
+
+def think_text(completion: str) -> str | None:
+    """What stands in the first think block, stripped; None where there is no complete block."""
+    found = _THINK.search(completion)
+    return found.group(1) if found else None
+
+
+@reward
+def think_format(completion: str) -> float:
+    """1 iff the whole text is a think block, optional white space, an answer block (sheet 01, r^F); empty blocks count."""
+    return float(_FORMAT.fullmatch(completion) is not None)
+
+
+def parse_number(text: str) -> float | None:
+    """A plain number with optional thousands commas, or None."""
+    try:
+        return float(text.replace(",", ""))
+    except ValueError:
+        return None
+
+
+def _has_decimals(text: str) -> bool:
+    return "." in text or "," in text
+
+
+def choice_accuracy(answer: str, gold: str) -> float:
+    """1 iff both name the same option, surrounding white space aside."""
+    return float(answer.strip() == gold.strip())
+
+
+def numerical_accuracy(answer: str, gold: str) -> float:
+    """1 iff equal after rounding to 2 decimals; 0 if one has a point or comma and the other has none."""
+    if _has_decimals(answer) != _has_decimals(gold):
+        return 0.0
+    ours, truth = parse_number(answer), parse_number(gold)
+    return float(ours is not None and truth is not None and round(ours, 2) == round(truth, 2))
+
+
+def ocr_accuracy(answer: str, gold: str) -> float:
+    """1 − word error rate, clipped to [0, 1]."""
+    return min(1.0, max(0.0, 1.0 - word_error_rate(gold, answer)))
+
+
+def regression_accuracy(answer: str, gold: str, *, epsilon: float = 0.0) -> float:
+    """1 − min(1, (|ŷ − y| + ε) / (|y| + ε)).
+
+    With ε = 0 an exact prediction of y = 0 scores 1. The authors' code has ε = 1e-9, which gives it 0.
+    """
+    ours, truth = parse_number(answer), parse_number(gold)
+    if ours is None or truth is None:
+        return 0.0
+    error, scale = abs(ours - truth) + epsilon, abs(truth) + epsilon
+    if scale == 0:
+        return float(error == 0)
+    relative = error / scale
+    return 1.0 - min(1.0, relative) if relative == relative else 0.0
+
+
+def free_form_accuracy(answer: str, gold: str) -> float:
+    """Mean F-measure of ROUGE-1, ROUGE-2 and ROUGE-L with stemming."""
+    return rouge_mean(gold, answer)
+
+
+ACCURACY: Mapping[str, Callable[[str, str], float]] = {
+    "multiple choice": choice_accuracy,
+    "numerical": numerical_accuracy,
+    "OCR": ocr_accuracy,
+    "free-form": free_form_accuracy,
+    "regression": regression_accuracy,
+}
+"""Question type to accuracy in [0, 1] (sheet 01, r^Acc)."""
+
+
+def problem_accuracy(completion: str, answer: str, problem_type: str) -> float:
+    """Accuracy in [0, 1] of a completion's answer block by question type; 0 where there is no such block.
+
+    Args:
+        completion: the whole text.
+        answer: the gold answer, bare or in an answer block.
+        problem_type: a key of `ACCURACY`.
+
+    Raises:
+        KeyError: for a type that is not in `ACCURACY`.
+    """
+    ours, gold = answer_text(completion), answer_text(answer)
+    return ACCURACY[problem_type](ours or "", gold if gold is not None else answer) if ours is not None else 0.0
+
+
+@reward
+def correct(completion: str, answer: str, problem_type: str = "multiple choice") -> float | Verdict:
+    """Accuracy by question type (sheet 01, r^Acc): a type without a rule cannot be judged and is NaN."""
+    if problem_type not in ACCURACY:
+        return Verdict(float("nan"), Status.NOT_APPLICABLE, f"no rule for problem type {problem_type!r}")
+    return problem_accuracy(completion, str(answer), problem_type)

@@ -1,0 +1,396 @@
+"""The reward algebra's core: what a reward is, the `@reward` decorator, sums, products, gates and how they print."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
+from typing import Any, Literal, overload
+
+import numpy as np
+
+from steelyard.types import Array, Rollouts, Sample, Scores, Status, SteelyardError, Verdict
+
+OnError = Literal["raise", "nan"]
+Run = Literal["order", "threads", "processes"]
+Memo = dict[int, Scores]
+RowOutcome = tuple[float, Status, float]
+
+
+class Expression:
+    """A reward that can be added, multiplied and gated; every combination is one again and prints as it was written.
+
+    A part that stands twice in an expression is computed once a call.
+    """
+
+    name: str
+
+    def __call__(self, rollouts: Rollouts, /) -> Scores:
+        """Scores [N]; `parts` holds every named leaf, unweighted."""
+        return self._evaluate(rollouts, {})
+
+    def _evaluate(self, rollouts: Rollouts, memo: Memo) -> Scores:
+        if id(self) not in memo:
+            memo[id(self)] = self._compute(rollouts, memo)
+        return memo[id(self)]
+
+    def _compute(self, rollouts: Rollouts, memo: Memo) -> Scores:
+        raise TypeError(f"{type(self).__name__} does not say how it is computed")
+
+    def __add__(self, other: Expression | float) -> Expression:
+        return Sum([*_terms(self), *_terms(other)])
+
+    def __radd__(self, other: float) -> Expression:
+        return self if other == 0 else Sum([*_terms(other), *_terms(self)])
+
+    def __sub__(self, other: Expression | float) -> Expression:
+        return Sum([*_terms(self), *((-weight, term) for weight, term in _terms(other))])
+
+    def __neg__(self) -> Expression:
+        return -1.0 * self
+
+    def __mul__(self, other: Expression | float) -> Expression:
+        if isinstance(other, Expression):
+            return Product(self, other)
+        return Sum([(float(other) * weight, term) for weight, term in _terms(self)])
+
+    __rmul__ = __mul__
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+def _terms(value: Expression | float) -> list[tuple[float, Expression]]:
+    if isinstance(value, Sum):
+        return value.terms
+    return [(1.0, value if isinstance(value, Expression) else Constant(float(value)))]
+
+
+def _check_finite(value: float, what: str) -> float:
+    if not math.isfinite(value):
+        raise SteelyardError(f"{what} is {value}; it must be a finite number")
+    return value
+
+
+class Constant(Expression):
+    """The same number for every row."""
+
+    def __init__(self, value: float) -> None:
+        self.value = _check_finite(value, "a constant in a reward")
+        self.name = f"{value:g}"
+
+    def _compute(self, rollouts: Rollouts, memo: Memo) -> Scores:
+        return Scores(np.full(len(rollouts), self.value, np.float32))
+
+
+class Sum(Expression):
+    """Σ_k w_k r_k. A row that one part could not judge is NaN as a whole and takes that part's status."""
+
+    def __init__(self, terms: Sequence[tuple[float, Expression]]) -> None:
+        self.terms = [(_check_finite(weight, f"the weight of {term!r}"), term) for weight, term in terms]
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """The sum as it was written."""
+        return repr(self)
+
+    def _compute(self, rollouts: Rollouts, memo: Memo) -> Scores:
+        scores = [term._evaluate(rollouts, memo) for _, term in self.terms]
+        values = np.zeros(len(rollouts), np.float64)
+        for (weight, _), score in zip(self.terms, scores, strict=True):
+            values += weight * score.values
+        return joined(values, scores)
+
+    def __repr__(self) -> str:
+        text = ""
+        for weight, term in self.terms:
+            sign = " - " if weight < 0 else " + "
+            factor = "" if abs(weight) == 1 else f"{abs(weight):g} * "
+            text += (sign if text else sign.strip(" +")) + factor + repr(term)
+        return text
+
+
+class Product(Expression):
+    """r_1 · r_2, row by row."""
+
+    def __init__(self, left: Expression, right: Expression) -> None:
+        self.left, self.right = left, right
+        self.name = " * ".join(f"({side!r})" if isinstance(side, Sum) else repr(side) for side in (left, right))
+
+    def _compute(self, rollouts: Rollouts, memo: Memo) -> Scores:
+        left, right = self.left._evaluate(rollouts, memo), self.right._evaluate(rollouts, memo)
+        return joined(left.values.astype(np.float64) * right.values, [left, right])
+
+
+class Gate(Expression):
+    """The reward where the gate is open, another number where it is shut. See `gate`."""
+
+    def __init__(self, reward: Expression, by: Expression, above: float, otherwise: float) -> None:
+        self.reward, self.by, self.above, self.otherwise = reward, by, above, otherwise
+        self.name = f"gate({reward!r}, by={by!r}, above={above:g}" + (
+            f", otherwise={otherwise:g})" if otherwise else ")"
+        )
+
+    def _compute(self, rollouts: Rollouts, memo: Memo) -> Scores:
+        scores, by = self.reward._evaluate(rollouts, memo), self.by._evaluate(rollouts, memo)
+        opened = by.values > self.above
+        values = np.where(np.isnan(by.values), np.nan, np.where(opened, scores.values, self.otherwise))
+        return joined(values, [by, scores])
+
+
+def gate(reward: Expression, *, by: Expression, above: float = 0.0, otherwise: float = 0.0) -> Expression:
+    """r where by > above, else `otherwise`.
+
+    A row whose gate could not be judged is NaN; a row whose gate is shut needs no verdict of `reward`.
+    """
+    return Gate(reward, by, above, otherwise)
+
+
+class Fill(Expression):
+    """Another number where a reward could not judge. See `fill`."""
+
+    def __init__(self, reward: Expression, value: float) -> None:
+        self.reward, self.value = reward, _check_finite(value, "the number that fill puts in")
+        self.name = f"fill({reward!r}, {value:g})"
+
+    def _compute(self, rollouts: Rollouts, memo: Memo) -> Scores:
+        scores = self.reward._evaluate(rollouts, memo)
+        values = np.where(np.isnan(scores.values), self.value, scores.values)
+        return Scores(values, scores.status, parts=scores.parts, seconds=scores.seconds)
+
+
+def fill(reward: Expression, value: float) -> Expression:
+    """Give rows that could not be judged this value, by explicit choice; their status still says what happened."""
+    return Fill(reward, value)
+
+
+def joined(values: Array, scores: Sequence[Scores]) -> Scores:
+    """Scores of a combination: its values [N], the parts of all, and for NaN rows the first status that explains them."""
+    status = np.where(np.isnan(values), Status.FAILED, Status.SCORED).astype(np.int8)
+    unexplained = np.isnan(values)
+    parts: dict[str, Array] = {}
+    seconds: dict[str, Array] = {}
+    for score in scores:
+        assert score.status is not None
+        explains = unexplained & np.isnan(score.values)
+        status[explains] = score.status[explains]
+        unexplained &= ~explains
+        for name, part in score.parts.items():
+            parts[_free_name(name, part, parts)] = part
+        seconds |= score.seconds
+    return Scores(values, status, parts=parts, seconds=seconds)
+
+
+def _free_name(name: str, part: Array, parts: Mapping[str, Array]) -> str:
+    """The name itself, or with a number behind it where another array already bears it."""
+    candidates = (name if i == 1 else f"{name}#{i}" for i in range(1, len(parts) + 2))
+    return next(c for c in candidates if c not in parts or parts[c] is part)
+
+
+class BatchReward(Expression):
+    """A leaf that sees all rollouts at once, with their groups and branches."""
+
+    def __init__(
+        self, function: Callable[..., Scores | Array], name: str, options: Mapping[str, Any] | None = None
+    ) -> None:
+        self.function, self.options = function, dict(options or {})
+        self.base, self.name = name, _with_options(name, self.options)
+        self.__doc__ = function.__doc__
+
+    def using(self, **options: Any) -> BatchReward:
+        """The same reward with some options set."""
+        return BatchReward(self.function, self.base, self.options | options)
+
+    def _compute(self, rollouts: Rollouts, memo: Memo) -> Scores:
+        result = self.function(rollouts, **self.options)
+        scores = result if isinstance(result, Scores) else Scores(np.asarray(result, np.float32))
+        if len(scores) != len(rollouts):
+            counts = f"{len(scores)} values for {len(rollouts)} rows"
+            raise SteelyardError(f"reward {self.name!r} returned {counts}; return one a row")
+        if np.isinf(scores.values).any():
+            row = int(np.isinf(scores.values).argmax())
+            value = scores.values[row]
+            raise SteelyardError(f"reward {self.name!r} returned {value} on row {row}; return a finite number or NaN")
+        scores.parts = {self.base: scores.values, **scores.parts}
+        return scores
+
+
+class RowReward(Expression):
+    """A leaf that judges one row at a time. See `reward`."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        name: str,
+        *,
+        on_error: OnError = "raise",
+        run: Run = "order",
+        workers: int = 8,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.function, self.on_error, self.run, self.workers = function, on_error, run, workers
+        self.options = dict(options or {})
+        self.base, self.name = name, _with_options(name, self.options)
+        self.__doc__ = function.__doc__
+        self._columns, self._optional = _columns_read(function, name, self.options)
+
+    def using(self, *, on_error: OnError | None = None, **options: Any) -> RowReward:
+        """The same reward with some options set."""
+        return RowReward(
+            self.function,
+            self.base,
+            on_error=on_error or self.on_error,
+            run=self.run,
+            workers=self.workers,
+            options=self.options | options,
+        )
+
+    def _compute(self, rollouts: Rollouts, memo: Memo) -> Scores:
+        names = self._columns + [name for name in self._optional if rollouts.has(name)]
+        try:
+            columns = [rollouts.column(name) for name in names]
+        except SteelyardError as error:
+            raise SteelyardError(f"reward {self.name!r}: {error}") from None
+        rows = zip(*columns, strict=True) if columns else iter([()] * len(rollouts))
+        results = self._outcomes(names, rows, rollouts)
+        values, status, seconds = zip(*results, strict=True) if results else ((), (), ())
+        array = np.asarray(values, np.float32)
+        return Scores(
+            array,
+            np.asarray(status, np.int8),
+            parts={self.base: array},
+            seconds={self.base: np.asarray(seconds, np.float64)},
+        )
+
+    def _outcomes(self, names: list[str], rows: Iterator[tuple[Any, ...]], rollouts: Rollouts) -> list[Any]:
+        judge = functools.partial(judge_row, self._portable(), tuple(names), self.options)
+        if self.run == "order":
+            outcomes: list[Any] = [judge(row) for row in rows]
+        else:
+            chunk = max(1, len(rollouts) // (self.workers * 4)) if self.run == "processes" else 1
+            outcomes = list(_pool(self.run, self.workers).map(judge, rows, chunksize=chunk))
+        return [self._settle(i, outcome, rollouts) for i, outcome in enumerate(outcomes)]
+
+    def _settle(self, row: int, outcome: RowOutcome | str, rollouts: Rollouts) -> RowOutcome:
+        if not isinstance(outcome, str):
+            return outcome
+        if self.on_error == "nan":
+            return math.nan, Status.FAILED, 0.0
+        where = f"reward {self.name!r}, row {row} (sample {rollouts.samples[row].id!r})"
+        raise SteelyardError(f"{where}: {outcome}; mend it, or let on_error='nan' count such rows as NaN")
+
+    def _portable(self) -> Callable[..., Any] | tuple[str, str]:
+        """The function, or for processes where to import it from (the decorated name holds the reward, not the function)."""
+        if self.run != "processes":
+            return self.function
+        if "<" in self.function.__qualname__:
+            raise SteelyardError(f"reward {self.name!r} runs in processes; define it at the top of a module")
+        return self.function.__module__, self.function.__qualname__
+
+
+def _with_options(name: str, options: Mapping[str, Any]) -> str:
+    return f"{name}({', '.join(f'{k}={v!r}' for k, v in options.items())})" if options else name
+
+
+def _columns_read(function: Callable[..., Any], name: str, options: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """Names of the columns that must be there, and of those with a default."""
+    parameters = inspect.signature(function).parameters.values()
+    if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters):
+        raise SteelyardError(f"reward {name!r} takes *args or **kwargs; name the columns that it reads as parameters")
+    unknown = set(options) - {p.name for p in parameters}
+    if unknown:
+        known = [p.name for p in parameters]
+        raise SteelyardError(f"reward {name!r} has no option {sorted(unknown)[0]!r}; it has {known}")
+    open_ = [p for p in parameters if p.name not in options]
+    required = [p.name for p in open_ if p.default is p.empty]
+    return required, [p.name for p in open_ if p.default is not p.empty and p.kind != p.KEYWORD_ONLY]
+
+
+def judge_row(
+    function: Callable[..., Any] | tuple[str, str],
+    names: tuple[str, ...],
+    options: Mapping[str, Any],
+    row: tuple[Any, ...],
+) -> RowOutcome | str:
+    """One row's (value, status, seconds), or a sentence that says why there is none. Runs in the worker."""
+    if isinstance(function, tuple):
+        function = importlib.import_module(function[0]).__dict__[function[1]].function
+    start = time.perf_counter()
+    try:
+        result = function(**dict(zip(names, row, strict=True)), **options)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    seconds = time.perf_counter() - start
+    if isinstance(result, (float, int, np.floating, np.integer, np.bool_)):
+        value = float(result)
+        if math.isinf(value):
+            return f"it returned {value}, which is not finite"
+        return value, Status.FAILED if value != value else Status.SCORED, seconds
+    if result is None:
+        return math.nan, Status.NOT_APPLICABLE, seconds
+    if isinstance(result, Verdict):
+        return float(result.value), result.status, seconds
+    return f"it returned {type(result).__name__} {result!r:.60}, which is no number, Verdict or None"
+
+
+@functools.lru_cache(maxsize=8)
+def _pool(run: Run, workers: int) -> Executor:
+    if run == "threads":
+        return ThreadPoolExecutor(workers, thread_name_prefix="reward")
+    return ProcessPoolExecutor(workers, mp_context=get_context("forkserver"))
+
+
+@overload
+def reward(function: Callable[..., Any], /) -> RowReward: ...
+@overload
+def reward(
+    *, name: str | None = None, on_error: OnError = "raise", run: Run = "order", workers: int = 8
+) -> Callable[[Callable[..., Any]], RowReward]: ...
+@overload
+def reward(*, batch: Literal[True], name: str | None = None) -> Callable[[Callable[..., Any]], BatchReward]: ...
+def reward(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    batch: bool = False,
+    name: str | None = None,
+    on_error: OnError = "raise",
+    run: Run = "order",
+    workers: int = 8,
+) -> Any:
+    """Make a function a reward.
+
+    A row-wise function's parameters name the columns that it reads (`completion`, `prompt`, `sample`, or any
+    column of the samples); a parameter with a default is read where the column exists; a keyword-only one is an
+    option, set by `.using(option=…)`. It returns a number, a bool, a `Verdict`, or None (not applicable → NaN).
+    With `batch=True` it takes `Rollouts` and returns `Scores` or an array [N].
+
+    Args:
+        function: what to decorate.
+        batch: whether it sees all rows at once.
+        name: how logs call it; the function's own name by default.
+        on_error: `raise` names reward, row and sample; `nan` counts the row as failed.
+        run: rows in order, in threads (for waiting on others), or in processes (for computing).
+        workers: how many threads or processes.
+
+    Raises:
+        SteelyardError: at the call, for a missing column, an exception, an infinite value or a wrong type.
+    """
+
+    def decorate(inner: Callable[..., Any]) -> Expression:
+        label = name or inner.__name__
+        if batch:
+            return BatchReward(inner, label)
+        return RowReward(inner, label, on_error=on_error, run=run, workers=workers)
+
+    return decorate(function) if function is not None else decorate
+
+
+def score_one(reward: Expression, *, completion: Any, prompt: Any = "", **columns: Any) -> Scores:
+    """Judge a single completion, to try a reward out."""
+    return reward(Rollouts([Sample("try", prompt, columns=columns)], [completion]))
