@@ -16,23 +16,23 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 .PHONY: help setup demo test fast lint format types docs evidence bench clean
 
 help: ## this list
-	@echo "Steelyard. The first command that needs it makes .venv (about 3 minutes, once)."
+	@echo "Steelyard. The first command that needs it makes .venv (about 2 minutes, once)."
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
 
-setup: $(STAMP) ## make .venv with the steelyard command and all that development needs (about 3 minutes, once)
+setup: $(STAMP) ## make .venv with the steelyard command and all that development needs (about 2 minutes, once)
 	@echo "Steelyard is set up: $(BIN)/steelyard"
 
 # torch comes first, by its exact version, so that no other package's open range decides which build is taken.
 $(STAMP): pyproject.toml constraints.txt
-	@echo "==> Setting up .venv with $$($(PYTHON) --version) (about 3 minutes, once; 3 GB of disk with a CPU build of torch)"
+	@echo "==> Setting up .venv with $$($(PYTHON) --version) (about 2 minutes, once; longer on a slow line; 3 GB of disk with a CPU build of torch)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Steelyard needs Python 3.11 or newer; name one: make setup PYTHON=/path/to/python3.11" >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "==> 1/3 pip and $(TORCH)"
-	@$(PIP) install --quiet --upgrade -c constraints.txt pip
-	@$(PIP) install --quiet $(TORCH)
+	@$(PIP) install -qq --upgrade -c constraints.txt pip
+	@$(PIP) install -qq $(TORCH)
 	@echo "==> 2/3 Steelyard, editable, with everything that development needs"
-	@$(PIP) install --quiet -c constraints.txt -e '.[dev]'
+	@$(PIP) install -qq -c constraints.txt -e '.[dev]'
 	@echo "==> 3/3 checking that the parts fit together"
 	@$(PIP) check >/dev/null || $(PIP) check || true
 	@$(BIN)/steelyard version
@@ -75,8 +75,8 @@ bench: .venv/.steelyard-bench ## the benchmarks beside their peers (about 10 min
 # imagecorruptions asks for opencv-python, which would break the headless build beside it; its other needs are enough.
 .venv/.steelyard-bench: $(STAMP)
 	@echo "==> Installing the benchmarks' peers"
-	@$(PIP) install --quiet -c constraints.txt -e '.[bench]'
-	@$(PIP) install --quiet -c constraints.txt --no-deps imagecorruptions
+	@$(PIP) install -qq -c constraints.txt -e '.[bench]'
+	@$(PIP) install -qq -c constraints.txt --no-deps imagecorruptions
 	@touch $@
 
 clean: ## remove .venv, caches and built pages; runs and results stay
