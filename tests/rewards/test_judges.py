@@ -216,7 +216,13 @@ def test_no_reply_is_a_failure() -> None:
 
 
 def test_released_parser_gives_the_golden_values() -> None:
-    texts = ['{"score": 0.75, "explanation": "ok"}', '{"score": 1.7}', "score is 0.4 because", "nothing", '{"score": -2}']
+    texts = [
+        '{"score": 0.75, "explanation": "ok"}',
+        '{"score": 1.7}',
+        "score is 0.4 because",
+        "nothing",
+        '{"score": -2}',
+    ]
     assert [released_parse_score(text) for text in texts] == [0.75, 1.0, 0.4, 0.0, 0.0]
 
 

@@ -98,12 +98,17 @@ class EndpointJudge:
             )
             text = reply.choices[0].message.content
         except OpenAIError as error:
-            return self._failed(type(error).__name__, str(error))
+            self._count(type(error).__name__, str(error))
+            return None
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-            return self._failed("malformed reply", repr(error))
-        return text if isinstance(text, str) and text.strip() else self._failed("empty reply", "no text")
+            self._count("malformed reply", repr(error))
+            return None
+        if isinstance(text, str) and text.strip():
+            return text
+        self._count("empty reply", "no text")
+        return None
 
-    def _failed(self, kind: str, why: str) -> None:
+    def _count(self, kind: str, why: str) -> None:
         with self._lock:
             self.failures[kind] += 1
             first = self.failures[kind] == 1

@@ -1,0 +1,64 @@
+"""Reasoning-quality scores of disturbed completions, by a judge or by a rule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from steelyard.rewards.answers import answer_text, think_text
+from steelyard.rewards.judges.templates import QUALITIES, parse_quality, quality_prompt
+from steelyard.types import Judge, Sample
+
+QualityRule: TypeAlias = Callable[[Sample, str, str], Mapping[str, float] | None]
+"""(sample, clean completion, disturbed completion) to the five scores of `QUALITIES`, or None."""
+Row: TypeAlias = dict[str, Any]
+
+
+def rate(
+    judge: Judge | QualityRule | None, samples: Sequence[Sample], clean: Sequence[Row], rows: Sequence[Row]
+) -> list[dict[str, float] | None]:
+    """Five scores for every disturbed row beside its clean one; None where there is no verdict."""
+    if judge is None:
+        return [None] * len(rows)
+    pairs = list(zip(samples, clean, rows, strict=True))
+    if not isinstance(judge, Judge):
+        return [_five(judge(sample, a["completion"], b["completion"])) for sample, a, b in pairs]
+    return [_five(parse_quality(text).scores) for text in judge.ask([_quality_prompt(*pair) for pair in pairs])]
+
+
+def _quality_prompt(sample: Sample, clean: Row, row: Row) -> Any:
+    question = str(sample.columns.get("question", sample.prompt))
+    disturbance = f"{row['kind']}, severity {row['severity']} of 5"
+    return quality_prompt(question, str(row["answer"]), clean["completion"], row["completion"], disturbance=disturbance)
+
+
+def _five(scores: Mapping[str, float] | None) -> dict[str, float] | None:
+    """The five scores, or None if one is missing or no number."""
+    if scores is None or any(math.isnan(scores.get(name, math.nan)) for name in QUALITIES):
+        return None
+    return {name: float(scores[name]) for name in QUALITIES}
+
+
+def rule_quality(sample: Sample, clean: str, disturbed: str) -> dict[str, float]:
+    """Five reasoning-quality scores without a language model, for samples that have a gold `reasoning` column.
+
+    Fragility: 5 if the answer flipped against the clean one. Consistency: shared words with the clean reasoning.
+    Belief: 5 if the answer is right or the clean one was wrong too. Recovery: 5 if a right clean answer stayed right.
+    Attention: the share of the gold reasoning's words that are cited. A stand-in for a judge, not the paper's.
+    """
+    right = answer_text(str(sample.columns["answer"])) or str(sample.columns["answer"])
+    before, after = answer_text(clean), answer_text(disturbed)
+    ours, theirs = _words(think_text(disturbed)), _words(think_text(clean))
+    gold = _words(str(sample.columns.get("reasoning", "")))
+    return {
+        "fragility": 5.0 * (after is None or after != before),
+        "consistency": 5.0 * len(ours & theirs) / max(1, len(ours | theirs)),
+        "belief": 5.0 * (after == right or before != right),
+        "recovery": 5.0 * (after == right),
+        "attention": 5.0 * len(ours & gold) / max(1, len(gold)),
+    }
+
+
+def _words(text: str | None) -> set[str]:
+    return {word.strip(".,;:").lower() for word in (text or "").split()}
