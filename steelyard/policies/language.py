@@ -1,0 +1,258 @@
+"""Causal language models as policies: load, sample, score, keep copies, save."""
+
+from __future__ import annotations
+
+import copy as copying
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from steelyard.policies.causal import Encoded, PromptBatch, collate, score_full, score_shared
+from steelyard.policies.loading import load_parts
+from steelyard.policies.lora import LoRA, adapter_off, adapter_untouched, base_model
+from steelyard.policies.sampling import Sampling, decode, draw_uniforms, stop_check
+from steelyard.types import Actions, Array, Rollouts, Sample, SteelyardError, Streams, streams
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class LanguagePolicy:
+    """A causal language model that acts by writing tokens.
+
+    Args:
+        model: a Hugging Face causal model (Qwen2, Qwen3, Llama, Mistral), or one wrapped by peft.
+        tokenizer: its tokenizer; a chat template is used where prompts are messages.
+        sampling: how completions are drawn.
+    """
+
+    def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, sampling: Sampling) -> None:
+        self.module, self.tokenizer, self.sampling = model, tokenizer, sampling
+        self._copies: dict[str, Any] = {}
+        self._encoded: WeakKeyDictionary[Sample, Encoded] = WeakKeyDictionary()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path_or_id: str | Path,
+        *,
+        sampling: Sampling,
+        dtype: str | torch.dtype = "auto",
+        lora: LoRA | None = None,
+        gradient_checkpointing: bool = False,
+        device: str | torch.device | None = None,
+    ) -> Self:
+        """Load a local folder or a hub id; the code path is the same.
+
+        Args:
+            path_or_id: folder written by `save_pretrained`, or a hub id.
+            sampling: how completions are drawn.
+            dtype: of the weights; "auto" keeps the folder's own.
+            lora: train low-rank adapters instead of the weights.
+            gradient_checkpointing: recompute layers in the backward pass, for large models.
+            device: where to put it; a GPU if there is one.
+
+        Raises:
+            SteelyardError: if the folder is missing, is no model folder, or holds an architecture that this class cannot run.
+        """
+        model, tokenizer = load_parts(
+            path_or_id,
+            classes=cls.architectures(),
+            dtype=dtype,
+            lora=lora,
+            gradient_checkpointing=gradient_checkpointing,
+            device=device,
+        )
+        return cls(model, tokenizer, sampling)
+
+    @staticmethod
+    def architectures() -> tuple[str, ...]:
+        """The Hugging Face classes that this policy runs."""
+        return ("Qwen2ForCausalLM", "Qwen3ForCausalLM", "LlamaForCausalLM", "MistralForCausalLM")
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write weights (safetensors; adapters merged into a copy), config and tokenizer for `from_pretrained`."""
+        module = self.module
+        if hasattr(module, "peft_config"):
+            module = copying.deepcopy(module).merge_and_unload()
+        module.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.module.parameters()).device
+
+    def sample(self, samples: Sequence[Sample], n: int, *, generator: Streams, greedy: bool = False) -> Rollouts:
+        """n completions of each sample.
+
+        Every sample draws its uniforms from its own stream, so that the completions of a sample do not depend
+        on its neighbours in the batch.
+
+        Returns:
+            rollouts [len(samples) * n] with `actions.data["tokens"]` int64 [N, T] and the log-probabilities under the
+            tempered, untruncated distribution.
+
+        Raises:
+            SteelyardError: if a prompt and `max_tokens` do not fit into the model's context.
+        """
+        if not samples or n < 1:
+            raise SteelyardError(
+                f"{len(samples)} samples and {n} completions each were asked for; both must be at least 1"
+            )
+        uniforms = draw_uniforms(streams(generator, len(samples)), n, self.sampling.max_tokens)
+        prompts = self._prompts(samples, room=self.sampling.max_tokens)
+        with _evaluating(self.module) as model:
+            drawn = decode(
+                model,
+                prompts,
+                uniforms,
+                self.sampling,
+                end_tokens=self.end_tokens,
+                stopped=stop_check(self.tokenizer, self.sampling.stop),
+                greedy=greedy,
+            )
+        actions = Actions(drawn.logprobs, drawn.mask, {"tokens": drawn.tokens}, self.sampling.temperature)
+        return Rollouts(
+            samples=[sample for sample in samples for _ in range(n)],
+            completions=self.texts(drawn.tokens, drawn.mask),
+            group=np.repeat(np.arange(len(samples)), n),
+            actions=actions,
+        )
+
+    def encode(self, samples: Sequence[Sample], completions: Sequence[str]) -> Rollouts:
+        """Given completions as rollouts (one a sample), ended by the end token, for teacher forcing; log-probabilities are 0."""
+        if len(samples) != len(completions):
+            raise SteelyardError(
+                f"{len(samples)} samples and {len(completions)} completions were given; they must be equal"
+            )
+        rows = [[*ids, self.end_tokens[0]] for ids in self._tokens(list(completions))]
+        width = max(map(len, rows))
+        mask = np.arange(width) < np.array([len(row) for row in rows])[:, None]
+        tokens = np.zeros(mask.shape, np.int64)
+        tokens[mask] = np.concatenate(rows)
+        actions = Actions(np.zeros(mask.shape, np.float32), mask, {"tokens": tokens}, self.sampling.temperature)
+        return Rollouts(samples=list(samples), completions=list(completions), actions=actions)
+
+    def logprobs(self, rollouts: Rollouts, *, copy: str | None = None) -> torch.Tensor:
+        """float32 [N, T]: log-probability of every token that was written, at the temperature it was drawn with; 0 elsewhere.
+
+        Rows whose sample is the same object share one pass over the prompt.
+
+        Args:
+            rollouts: with tokens, from `sample` or `encode`, in any order and subset.
+            copy: name of a `snapshot`; its answer carries no gradient. None is the policy itself, with gradients.
+        """
+        actions = rollouts.actions
+        if actions is None or "tokens" not in actions.data:
+            raise SteelyardError("these rollouts hold no tokens; score rollouts that `sample` or `encode` returned")
+        first: dict[int, int] = {}
+        owner = np.array([first.setdefault(id(sample), len(first)) for sample in rollouts.samples], np.int64)
+        distinct = [rollouts.samples[int(row)] for row in np.unique(owner, return_index=True)[1]]
+        prompts = self._prompts(distinct, room=actions.mask.shape[1])
+        tokens, mask = (torch.from_numpy(a).to(self.device) for a in (actions.data["tokens"], actions.mask))
+        if copy is None:
+            model = base_model(self.module)
+            recomputed = model.training and model.is_activation_checkpointing and torch.is_grad_enabled()
+            score = score_full if recomputed else score_shared
+            return score(model, prompts, owner, tokens, mask, actions.temperature)
+        with torch.no_grad(), self._copy(copy) as model:
+            return score_shared(model, prompts, owner, tokens, mask, actions.temperature)
+
+    def snapshot(self, name: str) -> None:
+        """Keep a frozen copy as it is now. With an untouched adapter the copy is the base itself and costs nothing."""
+        if adapter_untouched(self.module):
+            self._copies[name] = None
+            return
+        self._copies[name] = copying.deepcopy(self.module).requires_grad_(False).eval()
+
+    @property
+    def end_tokens(self) -> list[int]:
+        """Token ids that end a completion, the tokenizer's own first."""
+        configured = getattr(base_model(self.module).generation_config, "eos_token_id", None)
+        listed = configured if isinstance(configured, list) else [configured]
+        ends = [token for token in (self.tokenizer.eos_token_id, *listed) if token is not None]
+        if not ends:
+            raise SteelyardError("the tokenizer names no end-of-sequence token; set its eos_token")
+        return list(dict.fromkeys(ends))
+
+    def texts(self, tokens: Array, mask: Array) -> list[str]:
+        """Token rows [N, T] as texts, without special tokens."""
+        rows = [row[keep].tolist() for row, keep in zip(tokens, mask, strict=True)]
+        return self.tokenizer.batch_decode(rows, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+    def render(self, sample: Sample) -> str:
+        """The prompt as one text: as it is, or through the chat template (joined by newlines where there is none)."""
+        if isinstance(sample.prompt, str):
+            return sample.prompt
+        if self.tokenizer.chat_template:
+            return self.tokenizer.apply_chat_template(list(sample.prompt), tokenize=False, add_generation_prompt=True)
+        return "\n".join(_plain(message["content"], self._placeholder) for message in sample.prompt)
+
+    def _placeholder(self, kind: str) -> str:
+        raise SteelyardError(
+            f"a chat message holds a part of type {kind!r}, which a language model cannot read; use a vision-language model"
+        )
+
+    def _tokens(self, texts: list[str]) -> list[list[int]]:
+        return self.tokenizer(texts, add_special_tokens=False)["input_ids"]
+
+    def _encode_prompt(self, sample: Sample) -> Encoded:
+        chat = not isinstance(sample.prompt, str) and bool(self.tokenizer.chat_template)
+        ids = np.asarray(self.tokenizer(self.render(sample), add_special_tokens=not chat)["input_ids"], np.int64)
+        return Encoded(ids, np.arange(len(ids)), len(ids))
+
+    def _prompts(self, samples: Sequence[Sample], *, room: int) -> PromptBatch:
+        """The prompts of samples, encoded once each, checked against the context and padded."""
+        longest = getattr(base_model(self.module).config.get_text_config(decoder=True), "max_position_embeddings", None)
+        encoded = []
+        for sample in samples:
+            if sample not in self._encoded:
+                self._encoded[sample] = self._encode_prompt(sample)
+            prompt = self._encoded[sample]
+            if not len(prompt.ids):
+                raise SteelyardError(f"the prompt of sample {sample.id!r} is empty; give it at least one token")
+            if longest is not None and len(prompt.ids) + room > longest:
+                raise SteelyardError(
+                    f"the prompt of sample {sample.id!r} has {len(prompt.ids)} tokens, which with {room} of completion "
+                    f"passes the model's context of {longest}; shorten one of them"
+                )
+            encoded.append(prompt)
+        return collate(encoded, device=self.device, pad=self.tokenizer.pad_token_id or 0)
+
+    @contextmanager
+    def _copy(self, name: str) -> Iterator[Any]:
+        if name not in self._copies:
+            raise SteelyardError(
+                f"the policy has no copy {name!r}; call snapshot({name!r}) first (it has {sorted(self._copies)})"
+            )
+        kept = self._copies[name]
+        if kept is not None:
+            yield base_model(kept)
+            return
+        with adapter_off(self.module), _evaluating(self.module) as model:
+            yield model
+
+
+def _plain(content: Any, placeholder: Callable[[str], str]) -> str:
+    """The content of one message without a chat template."""
+    if isinstance(content, str):
+        return content
+    return "".join(part["text"] if part["type"] == "text" else placeholder(part["type"]) for part in content)
+
+
+@contextmanager
+def _evaluating(module: Any) -> Iterator[Any]:
+    """The Hugging Face model in eval mode for a while."""
+    training = module.training
+    module.eval()
+    try:
+        yield base_model(module)
+    finally:
+        module.train(training)
