@@ -96,7 +96,7 @@ def clip(limit: float) -> AdvantageTransform:
 
 
 def with_signal(*, by: GroupKey = PER_BRANCH, tolerance: float = 1e-8) -> AdvantageTransform:
-    """Leave out groups whose counted rows are all equal: they carry no preference (dynamic sampling without resampling)."""
+    """Leave out groups whose counted rows are all equal: they carry no preference."""
 
     def keep(advantages: Advantages, rollouts: Rollouts, scores: Scores) -> Advantages:
         values, counted, group = _rows(advantages, rollouts, by)

@@ -110,7 +110,7 @@ class Memory:
         return entry
 
     def fail(self, key: str) -> Action | None:
-        """Count one more re-evaluation that found it difficult: `keep`, or `evict` at the k_max-th; None if not there."""
+        """Count a re-evaluation that found it difficult: `keep`, `evict` at the k_max-th, None if it is not there."""
         if key not in self.entries:
             return None
         entry = self.entries[key]

@@ -11,7 +11,6 @@ from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
-from steelyard.learn.plans import perturbed
 from steelyard.learn.recipe import Candidate
 from steelyard.types import Policy, Prompt, Rollouts
 
@@ -55,7 +54,7 @@ class Behavioural:
         """One judgement a candidate."""
         if not candidates:
             return []
-        views = [c.sample for c in candidates] + [perturbed(c) for c in candidates]
+        views = [c.sample for c in candidates] + [c.view for c in candidates]
         rollouts = policy.sample(views, self.attempts, generator=generator)
         answers = [self.answer(text) for text in rollouts.completions]
         table = np.empty(len(answers), object)
@@ -87,8 +86,8 @@ def behavioural(answer: Callable[[str], Hashable], *, attempts: int = 4) -> Beha
     return Behavioural(answer, attempts)
 
 
-EVALUATION_PROMPT = """You are shown a video whose quality may be disturbed. Two answers to the question below were given: \
-one to the original video, one to this disturbed video.
+EVALUATION_PROMPT = """You are shown a video whose quality may be disturbed. \
+Two answers to the question below were given: one to the original video, one to this disturbed video.
 
 Question: {question}
 
@@ -117,7 +116,7 @@ class SelfJudged:
         """One judgement a candidate."""
         if not candidates:
             return []
-        count, views = len(candidates), [perturbed(c) for c in candidates]
+        count, views = len(candidates), [c.view for c in candidates]
         outputs = policy.sample([c.sample for c in candidates] + views, 1, generator=generator).completions
         asked = [
             replace(view, prompt=_ask(view.prompt, self.prompt, str(outputs[i]), str(outputs[count + i])))

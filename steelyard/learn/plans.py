@@ -12,11 +12,6 @@ from steelyard.learn.recipe import Candidate
 from steelyard.types import PerturbationSampler, Policy, Rollouts, Sample, SteelyardError
 
 
-def perturbed(candidate: Candidate) -> Sample:
-    """The sample under its change, or as it is where there is none."""
-    return candidate.sample if candidate.perturbation is None else candidate.perturbation(candidate.sample)
-
-
 def _draw(perturb: PerturbationSampler | None, sample: Sample, generator: np.random.Generator) -> Candidate:
     return Candidate(sample, None if perturb is None else perturb.draw(generator))
 
@@ -51,14 +46,14 @@ class Groups:
 
     def rollouts(self, policy: Policy, candidates: Sequence[Candidate], generator: np.random.Generator) -> Rollouts:
         """n attempts for each candidate; branch 1 where the sample was perturbed, else 0."""
-        rollouts = policy.sample([perturbed(c) for c in candidates], self.n, generator=generator)
+        rollouts = policy.sample([c.view for c in candidates], self.n, generator=generator)
         changed = np.asarray([c.perturbation is not None for c in candidates], np.int64)
         rollouts.branch = changed[rollouts.groups]
         return rollouts
 
 
 def groups(n: int, *, perturb: PerturbationSampler | None = None) -> Groups:
-    """n attempts for every sample (GRPO's plan), each sample as it is, or under one drawn change (plain augmentation)."""
+    """n attempts for every sample (GRPO's plan): as it is, or under one drawn change (plain augmentation)."""
     _check_attempts(n)
     return Groups(n, perturb)
 
@@ -80,7 +75,7 @@ class TwoBranches:
 
     def rollouts(self, policy: Policy, candidates: Sequence[Candidate], generator: np.random.Generator) -> Rollouts:
         """2n attempts for each candidate: branch 0 sees the sample as it is, branch 1 under its change."""
-        views = [c.sample for c in candidates] + [perturbed(c) for c in candidates]
+        views = [c.sample for c in candidates] + [c.view for c in candidates]
         rollouts = policy.sample(views, self.n, generator=generator)
         rollouts.branch, rollouts.group = np.divmod(rollouts.groups, len(candidates))
         return rollouts

@@ -1,7 +1,8 @@
-"""What a recipe is made of: the protocols of plan, curriculum, advantage transform and objective, and the recipe itself."""
+"""What a recipe is made of: the protocols of plan, curriculum, advantage and objective, and the recipe itself."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -14,11 +15,17 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Candidate(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Candidate:
     """A sample together with the change under which it may be trained (None: as it is)."""
 
     sample: Sample
     perturbation: Perturbation | None = None
+
+    @functools.cached_property
+    def view(self) -> Sample:
+        """The sample under its change; made once, so that judging and training see the very same object."""
+        return self.sample if self.perturbation is None else self.perturbation(self.sample)
 
 
 class Plan(Protocol):
@@ -136,7 +143,7 @@ class Objective(Protocol):
         ...
 
     def weights(self, mask: Array, row_weight: Array) -> Array:
-        """float32 [N, T] from mask [N, T] and row weight [N], summing to one over the whole batch (all zero if nothing counts)."""
+        """float32 [N, T] from mask [N, T] and row weight [N]; they sum to one over the whole batch, or are all zero."""
         ...
 
     def __call__(self, logprobs: Tensor, old: Tensor, reference: Tensor | None, advantages: Tensor) -> StepLoss:

@@ -1,4 +1,4 @@
-"""Answers in <think>…</think><answer>…</answer>: taking them out, checking their format, and scoring them by question type."""
+"""Answers in <think>…</think><answer>…</answer>: taking them out, checking their form, scoring by question type."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def think_text(completion: str) -> str | None:
 
 @reward
 def think_format(completion: str) -> float:
-    """1 iff the whole text is a think block, optional white space, an answer block (sheet 01, r^F); empty blocks count."""
+    """1 iff the text is a think block, optional white space, an answer block (sheet 01, r^F); empty blocks count."""
     return float(_FORMAT.fullmatch(completion) is not None)
 
 

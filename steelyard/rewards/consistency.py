@@ -1,4 +1,4 @@
-"""Rewards for saying the same under another view: alignment of a branch with its anchor, and consistency of distributions."""
+"""Rewards for saying the same under another view: alignment of branches, consistency of distributions."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def branch_alignment(similarity: Similarity, *, name: str = "alignment", anchor:
 
 
 def paired_rows(rollouts: Rollouts, anchor: int = 0) -> tuple[Array, Array]:
-    """Row indices (anchors [P], candidates [P]): the j-th row of every other branch beside the j-th of the anchor branch."""
+    """Row indices (anchors [P], candidates [P]): the j-th row of every other branch beside the anchor branch's j-th."""
     order = np.lexsort((np.arange(len(rollouts)), rollouts.branches, rollouts.groups))
     keys = np.stack([rollouts.groups[order], rollouts.branches[order]])
     starts = np.flatnonzero(np.r_[True, (keys[:, 1:] != keys[:, :-1]).any(axis=0)]) if len(order) else np.empty(0, int)
@@ -88,7 +88,7 @@ def reasoning_similarity(compare: Similarity) -> Similarity:
 
 
 def shared_words(anchors: Sequence[str], candidates: Sequence[str]) -> Array:
-    """Share of positions at which both texts have the same word, over the longer text's length; 1 for two empty texts."""
+    """Share of positions with the same word in both texts, over the longer one's length; 1 for two empty texts."""
     values = []
     for left, right in zip(anchors, candidates, strict=True):
         a, b = left.split(), right.split()

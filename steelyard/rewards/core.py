@@ -170,7 +170,7 @@ def fill(reward: Expression, value: float) -> Expression:
 
 
 def joined(values: Array, scores: Sequence[Scores]) -> Scores:
-    """Scores of a combination: its values [N], the parts of all, and for NaN rows the first status that explains them."""
+    """Scores of a combination: values [N], the parts of all, and for NaN rows the first status that explains them."""
     status = np.where(np.isnan(values), Status.FAILED, Status.SCORED).astype(np.int8)
     unexplained = np.isnan(values)
     parts: dict[str, Array] = {}
@@ -285,7 +285,7 @@ class RowReward(Expression):
         raise SteelyardError(f"{where}: {outcome}; mend it, or let on_error='nan' count such rows as NaN")
 
     def _portable(self) -> Callable[..., Any] | tuple[str, str]:
-        """The function, or for processes where to import it from (the decorated name holds the reward, not the function)."""
+        """The function, or for processes where to import it from: the decorated name holds the reward."""
         if self.run != "processes":
             return self.function
         if "<" in self.function.__qualname__:

@@ -1,0 +1,117 @@
+"""A bench-top policy: a small network that reads an observation and writes a few tokens."""
+
+from __future__ import annotations
+
+import copy as copying
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from steelyard.types import Actions, Array, Rollouts, Sample, SteelyardError, Streams, streams
+
+
+class CategoricalNet(nn.Module):
+    """Observation [B, D] and the tokens before [B, t] to logits over the t-th vocabulary.
+
+    h = MLP(observation); logits_t = W_t tanh(h_t(h) + Σ_{s<t} E_s[token_s]).
+    """
+
+    def __init__(self, observation: int, vocabularies: Sequence[int], hidden: int = 64) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(observation, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU())
+        self.before = nn.ModuleList(nn.Embedding(size, hidden) for size in vocabularies)
+        self.hidden = nn.ModuleList(nn.Linear(hidden, hidden) for _ in vocabularies)
+        self.heads = nn.ModuleList(nn.Linear(hidden, size) for size in vocabularies)
+
+    def logits(self, encoded: Tensor, tokens: Tensor, step: int) -> Tensor:
+        """[B, V_step] from encoded observations [B, H] and tokens [B, ≥ step]."""
+        state = self.hidden[step](encoded)
+        for earlier in range(step):
+            state = state + self.before[earlier](tokens[:, earlier])
+        return self.heads[step](torch.tanh(state))
+
+
+class CategoricalPolicy:
+    """A policy of a fixed number of steps, each over its own words.
+
+    Args:
+        module: the network.
+        vocabularies: the words of every step.
+        observe: sample to observation, float32 [D].
+        render: the chosen words to a completion; read: a completion back to its words.
+    """
+
+    def __init__(
+        self,
+        module: CategoricalNet,
+        vocabularies: Sequence[Sequence[str]],
+        *,
+        observe: Callable[[Sample], Array],
+        render: Callable[[Sequence[str]], str],
+        read: Callable[[str], Sequence[str]],
+    ) -> None:
+        self.module, self.vocabularies = module, [list(words) for words in vocabularies]
+        self.observe, self.render, self.read = observe, render, read
+        self.copies: dict[str, CategoricalNet] = {}
+
+    def sample(self, samples: Sequence[Sample], n: int, *, generator: Streams, greedy: bool = False) -> Rollouts:
+        """n attempts for each sample; see `types.Policy`."""
+        steps = len(self.vocabularies)
+        uniforms = np.concatenate([child.random((n, steps)) for child in streams(generator, len(samples))])
+        with torch.inference_mode():
+            encoded = self._encode(self.module, samples).repeat_interleave(n, 0)
+            tokens = torch.zeros(len(encoded), steps, dtype=torch.long)
+            logprobs = torch.zeros(len(encoded), steps)
+            for step in range(steps):
+                log_p = self.module.logits(encoded, tokens, step).log_softmax(-1)
+                tokens[:, step] = log_p.argmax(-1) if greedy else _inverse_cdf(log_p, uniforms[:, step])
+                logprobs[:, step] = log_p.gather(1, tokens[:, step, None])[:, 0]
+        rows = [sample for sample in samples for _ in range(n)]
+        return self._rollouts(rows, tokens.numpy(), logprobs.numpy(), np.repeat(np.arange(len(samples)), n))
+
+    def encode(self, samples: Sequence[Sample], completions: Sequence[str]) -> Rollouts:
+        """The rollouts that would have given these completions (log-probabilities 0), for supervised training.
+
+        Raises:
+            SteelyardError: for a word that the policy cannot say.
+        """
+        words = [self.read(text) for text in completions]
+        try:
+            tokens = [[v.index(word) for v, word in zip(self.vocabularies, row, strict=True)] for row in words]
+        except ValueError as error:
+            raise SteelyardError(f"a completion holds a word that this policy cannot say: {error}") from None
+        array = np.asarray(tokens, np.int64)
+        return self._rollouts(list(samples), array, np.zeros(array.shape, np.float32), np.arange(len(array)))
+
+    def logprobs(self, rollouts: Rollouts, *, copy: str | None = None) -> Tensor:
+        """Tensor [N, T]; see `types.Policy`."""
+        module = self.module if copy is None else self.copies[copy]
+        assert rollouts.actions is not None
+        distinct = {id(sample): sample for sample in rollouts.samples}
+        position = {key: i for i, key in enumerate(distinct)}
+        index = torch.tensor([position[id(sample)] for sample in rollouts.samples])
+        tokens = torch.from_numpy(rollouts.actions.data["tokens"])
+        with torch.set_grad_enabled(copy is None and torch.is_grad_enabled()):
+            encoded = self._encode(module, list(distinct.values()))[index]
+            steps = [module.logits(encoded, tokens, t).log_softmax(-1) for t in range(tokens.shape[1])]
+            return torch.stack([s.gather(1, tokens[:, t, None])[:, 0] for t, s in enumerate(steps)], dim=1)
+
+    def snapshot(self, name: str) -> None:
+        """Keep a frozen copy of the policy as it is now."""
+        self.copies[name] = copying.deepcopy(self.module).requires_grad_(False)
+
+    def _encode(self, module: CategoricalNet, samples: Sequence[Sample]) -> Tensor:
+        return module.encoder(torch.from_numpy(np.stack([self.observe(sample) for sample in samples])))
+
+    def _rollouts(self, samples: list[Sample], tokens: Array, logprobs: Array, group: Array) -> Rollouts:
+        texts = [self.render([v[t] for v, t in zip(self.vocabularies, row, strict=True)]) for row in tokens]
+        actions = Actions(logprobs, np.ones(tokens.shape, bool), {"tokens": tokens})
+        return Rollouts(samples, texts, group=group, actions=actions)
+
+
+def _inverse_cdf(log_p: Tensor, uniforms: Array) -> Tensor:
+    cumulative = log_p.double().exp().cumsum(-1)
+    drawn = torch.searchsorted(cumulative, torch.from_numpy(uniforms)[:, None] * cumulative[:, -1:], right=True)
+    return drawn[:, 0].clamp(max=log_p.shape[1] - 1)
