@@ -63,7 +63,7 @@ class Layer:
     opacity: float
 
 
-RAIN = (Layer(420, 0.07, 0.09, 0.40), Layer(220, 0.12, 0.15, 0.55), Layer(80, 0.22, 0.24, 0.75))
+RAIN = (Layer(700, 0.07, 0.09, 0.45), Layer(380, 0.12, 0.15, 0.6), Layer(120, 0.22, 0.24, 0.8))
 SNOW = (Layer(420, 0.006, 0.025, 0.75), Layer(200, 0.012, 0.04, 0.9), Layer(70, 0.026, 0.07, 0.95))
 
 
@@ -82,11 +82,13 @@ def rain_tile(places: Array, layer: Layer, slant: float, height: int, width: int
     tail = np.array([slant, -1.0]) / math.hypot(slant, 1) * layer.size * side
     ends = places * (width, height)
     lines = _wrapped(np.stack([ends, ends + tail], axis=1), height, width)
-    thickness = layer.size * side * 0.035
+    thickness = layer.size * side * 0.022
     tile = np.zeros((height, width), np.uint8)
     level = round(255 * layer.opacity * min(1.0, 0.45 + 0.55 * thickness))
-    points = np.rint(lines * 2**_SUBPIXEL).astype(np.int32)
-    cv2.polylines(tile, list(points), False, level, max(1, round(thickness)), cv2.LINE_AA, _SUBPIXEL)
+    heads = np.stack([lines[:, 0], 0.55 * lines[:, 0] + 0.45 * lines[:, 1]], axis=1)
+    for part, share in ((lines, 0.55), (heads, 1.0)):
+        points = np.rint(part * 2**_SUBPIXEL).astype(np.int32)
+        cv2.polylines(tile, list(points), False, level * share, max(1, round(thickness)), cv2.LINE_AA, _SUBPIXEL)
     return tile
 
 
@@ -101,7 +103,11 @@ def snow_tile(places: Array, sizes: Array, layer: Layer, height: int, width: int
             for dy in (0, -height, height) if not radius + 1 < y < height - radius - 1 else (0,):
                 _disc(tile, x + dx, y + dy, max(radius, 0.45), level)
     softness = layer.size * side * 0.35
-    return tile if softness < 0.6 else cv2.GaussianBlur(tile, (0, 0), softness, borderType=cv2.BORDER_REPLICATE)
+    if softness < 0.6:
+        return tile
+    margin = min(height, width, int(4 * softness) + 1)
+    around = cv2.GaussianBlur(cv2.copyMakeBorder(tile, *[margin] * 4, cv2.BORDER_WRAP), (0, 0), softness)
+    return np.ascontiguousarray(around[margin:-margin, margin:-margin])
 
 
 def _disc(image: Array, x: float, y: float, radius: float, level: float) -> None:

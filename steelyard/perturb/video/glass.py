@@ -60,7 +60,7 @@ def _slipped(impact: Array, angles: Array, rings: Array, slips: Array, height: i
 
 def _draw_cracks(lines: list[Array], impact: Array, u: float, height: int, width: int) -> tuple[Array, Array]:
     side = min(height, width)
-    thick = max(1, round(0.006 * side))
+    thick = max(1, round(0.0045 * side))
     clear = np.full((height, width), 255, np.uint8)
     light = np.zeros((height, width), np.uint8)
     scale = 2**_SUBPIXEL

@@ -182,7 +182,7 @@ def _some(scene: Scene, layer: Layer, columns: int) -> Array:
 def _rain(scene: Scene) -> Step:
     slant = float(scene.generator.uniform(0.05, 0.3) * scene.generator.choice([-1, 1]))
     tiles = [rain_tile(_some(scene, layer, 2), layer, slant, scene.height, scene.width) for layer in RAIN]
-    return _falling(scene, tiles, RAIN, slant, 1 - 0.3 * scene.u, 0.72)
+    return _falling(scene, tiles, RAIN, slant, 1 - 0.4 * scene.u, 0.72)
 
 
 def _snow(scene: Scene) -> Step:
