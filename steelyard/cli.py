@@ -1,5 +1,273 @@
-"""The `steelyard` command."""
+"""The `steelyard` command: every job of the house from a terminal. Each command imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from steelyard import __version__
+
+MISUSE, INTERRUPTED = 2, 130
+EXTRAS = {
+    "train": ("torch", "transformers", "peft", "accelerate", "safetensors", "tensorboard", "tokenizers"),
+    "video": ("cv2", "av", "PIL"),
+    "judge": ("openai",),
+    "report": ("plotly", "jinja2"),
+    "trl": ("trl", "datasets"),
+}
+
+app = typer.Typer(
+    name="steelyard",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="""Build a reward, audit whether it can be trusted, train a policy with it, carry it into your trainer.
+
+    Start with `steelyard run rova`: it trains GRPO, GRPO with augmentation and ROVA on the small video world,
+    tests all of them under twelve corruptions, and writes a page that shows what came out.
+    """,
+)
+perturb_app = typer.Typer(no_args_is_help=True, help="Change data the way the world outside does.")
+bench_app = typer.Typer(no_args_is_help=True, help="Run a paper's benchmark on any policy.")
+app.add_typer(perturb_app, name="perturb")
+app.add_typer(bench_app, name="bench")
+
+Model = Annotated[str | None, typer.Option(help="A model folder or hub id; the world's own small model if left out.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of the data's order, the perturbations and the sampling.")]
 
 
-def main() -> None:
-    """Run the command line."""
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error. May stand anywhere.")] = False,
+) -> None:
+    """Options that every command takes; `main` reads `--debug`, it stands here for `--help`."""
+
+
+@app.command()
+def run(
+    method: Annotated[str, typer.Argument(help="A method's slug; `steelyard methods` lists them.")],
+    world: Annotated[str | None, typer.Option(help="The small task to run on; the method's own if left out.")] = None,
+    model: Model = None,
+    data: Annotated[Path | None, typer.Option(help="A JSONL file of samples, for your own model.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Training steps of each arm.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where runs, table and page go; `runs/METHOD` if left out.")] = None,
+    seed: Seed = 0,
+) -> None:
+    """Run a method once, beside its baselines, and write the page that shows what came out.
+
+    On the small world this takes minutes and no GPU. A run that was stopped goes on where it was.
+
+    Example: `steelyard run rova --out runs/demo`
+
+    On your own model and data: `steelyard run rova --model Qwen/Qwen2.5-VL-7B-Instruct --data mine.jsonl --steps 500`
+    """
+    from steelyard.methods.study import run_study
+
+    study = run_study(
+        method, out=out or Path("runs") / method, world=world, model=model, data=data, steps=steps, seed=seed
+    )
+    typer.echo(study)
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="A YAML file; see the documentation's page on training.")],
+) -> None:
+    """Train one policy as a YAML file says; a run that was stopped goes on where it was.
+
+    Example: `steelyard train rova.yaml`, and on several devices `accelerate launch -m steelyard.cli train rova.yaml`
+    """
+    from steelyard.methods.training import train_from_file
+
+    typer.echo(train_from_file(config))
+
+
+@app.command()
+def evidence(
+    method: Annotated[str, typer.Argument(help="A method's slug; `steelyard methods` lists them.")],
+    seeds: Annotated[int, typer.Option(min=1, help="How many paired seeds.")] = 5,
+    first_seed: Annotated[int, typer.Option(min=0, help="The first of them.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="The JSON file; `results/NN-METHOD.json` if left out.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A small run that only shows that all works.")] = False,
+) -> None:
+    """Measure whether a method keeps its paper's claim, beside its baselines and on the same seeds.
+
+    Prints the claim, all arms, the effect with its 95% interval, and a verdict: `holds`, `fails` or `unclear`.
+    It is written down whichever it is.
+
+    Example: `steelyard evidence rova --seeds 5`
+    """
+    from steelyard.methods.evidence import run_evidence
+
+    run_evidence(method, seeds=seeds, first_seed=first_seed, out=out, quick=quick)
+
+
+@app.command()
+def methods(slug: Annotated[str | None, typer.Argument(help="Show this method's card.")] = None) -> None:
+    """List the methods, or show one: its claim, recipe, evidence, and how to use it with a real model.
+
+    Example: `steelyard methods rova`
+    """
+    from steelyard.methods.registry import describe, listing
+
+    typer.echo(listing() if slug is None else describe(slug))
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(help="A study's folder, as `steelyard run` wrote it.")]) -> None:
+    """Make the HTML page of a study again; one file that needs no network.
+
+    Example: `steelyard report runs/demo`
+    """
+    from steelyard.report import build_report
+
+    typer.echo(build_report(folder))
+
+
+@app.command()
+def version() -> None:
+    """Print the version.
+
+    Example: `steelyard version`
+    """
+    typer.echo(f"steelyard {__version__}")
+
+
+@perturb_app.command("video")
+def perturb_video(
+    source: Annotated[Path | None, typer.Argument(metavar="[IN]", help="A video file.")] = None,
+    target: Annotated[
+        Path | None, typer.Argument(metavar="[OUT]", help="The video to write; a folder with `--kind all`.")
+    ] = None,
+    kind: Annotated[
+        str, typer.Option(help="What goes wrong; `--list` prints the kinds, `all` is for `--grid`.")
+    ] = "fog",
+    severity: Annotated[int, typer.Option(min=1, max=5, help="From 1, hardly seen, to 5.")] = 3,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same pixels.")] = 0,
+    grid: Annotated[Path | None, typer.Option(help="Draw a contact sheet into this PNG instead of a video.")] = None,
+    show: Annotated[bool, typer.Option("--list", help="Print the kinds, one a line.")] = False,
+) -> None:
+    """Corrupt a video file: weather, lighting, occlusion or camera trouble, smooth in time; the sound is kept.
+
+    Example: `steelyard perturb video in.mp4 out.mp4 --kind fog --severity 3 --seed 0`
+
+    A contact sheet of all kinds: `steelyard perturb video in.mp4 --kind all --grid sheet.png`
+    """
+    from steelyard.perturb.video import KINDS
+
+    if show:
+        typer.echo("\n".join(KINDS))
+        return
+    if source is None or (target is None and grid is None):
+        raise typer.BadParameter("give IN and OUT, or IN and --grid FILE.png, or --list")
+    from steelyard.perturb.video.files import perturb_command
+
+    for path in perturb_command(source, target, kind=kind, severity=severity, seed=seed, grid=grid):
+        typer.echo(path)
+
+
+@bench_app.command("pvr")
+def bench_pvr(
+    videos: Annotated[Path, typer.Option(help="The folder of clips.")],
+    questions: Annotated[Path, typer.Option(help="JSONL: video, question, answer, problem_type and, if any, options.")],
+    model: Annotated[str, typer.Option(help="A model folder or hub id.")],
+    out: Annotated[Path, typer.Option(help="Where figures and completions go; a second call goes on from there.")],
+    kind: Annotated[list[str] | None, typer.Option(help="Only this corruption; may stand several times.")] = None,
+    severity: Annotated[
+        list[int] | None, typer.Option(help="From 1 to 5; may stand several times. [default: 3]")
+    ] = None,
+    frames: Annotated[int, typer.Option(min=1, help="Frames of a clip that the model sees.")] = 16,
+    size: Annotated[int, typer.Option(min=1, help="Side of the frames in pixels.")] = 224,
+    max_tokens: Annotated[int, typer.Option(min=1, help="The longest completion.")] = 768,
+    batch: Annotated[int, typer.Option(min=1, help="Questions at a time; changes no result.")] = 8,
+    seed: Seed = 0,
+    judge: Annotated[
+        str | None, typer.Option(help="A model behind an OpenAI-compatible endpoint: rates reasoning.")
+    ] = None,
+    judge_url: Annotated[str | None, typer.Option(help="That endpoint; its key is in OPENAI_API_KEY.")] = None,
+) -> None:
+    """Run PVRBench: how much accuracy a video model loses under twelve corruptions in four families.
+
+    Example: `steelyard bench pvr --videos clips --questions questions.jsonl --model my-model --out pvr`
+    """
+    from rich.console import Console
+
+    from steelyard.audits.pvrbench import pvr_command
+
+    result = pvr_command(
+        videos,
+        questions,
+        model,
+        out,
+        kinds=tuple(kind or ()),
+        severities=tuple(severity or (3,)),
+        frames=frames,
+        size=size,
+        seed=seed,
+        batch=batch,
+        max_tokens=max_tokens,
+        judge_model=judge,
+        judge_url=judge_url,
+    )
+    Console().print(result.table(title=f"PVRBench: {model}"))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and leave with its exit code: 0, 2 for misuse or bad input, 130 for Ctrl-C.
+
+    Args:
+        arguments: what was typed behind `steelyard`; the process's own if left out.
+
+    Raises:
+        SystemExit: always, but for errors under `--debug`, which pass through with their traceback.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if debug := "--debug" in words or bool(os.environ.get("STEELYARD_DEBUG")):
+        words = [word for word in words if word != "--debug"]
+    try:
+        app(words, prog_name="steelyard")
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
+    except (ValueError, ImportError, OSError) as error:
+        sentence = None if debug else _sentence(error)
+        if sentence is None:
+            raise
+        _complain(sentence)
+        raise SystemExit(MISUSE) from None
+
+
+def _sentence(error: Exception) -> str | None:
+    """What to tell the person, or None where the error is ours and deserves its traceback."""
+    from steelyard.types import SteelyardError
+
+    if isinstance(error, SteelyardError):
+        return str(error)
+    if isinstance(error, ImportError):
+        return _missing(error.name or "")
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}; give a path that can be read and written"
+    return None
+
+
+def _missing(module: str) -> str | None:
+    """A sentence that names the extra of a module that is not installed."""
+    package = module.partition(".")[0]
+    extra = next((name for name, modules in EXTRAS.items() if package in modules), None)
+    return extra and f"this needs the package {package!r}; install it with: pip install 'steelyard[{extra}]'"
+
+
+def _complain(sentence: str) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    Console(stderr=True, soft_wrap=True).print(Text(f"steelyard: {sentence}", style="red"))
+
+
+if __name__ == "__main__":
+    main()

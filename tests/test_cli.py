@@ -1,0 +1,136 @@
+"""The command line: what helps, what it says when something is wrong, and which code it leaves with."""
+
+import subprocess
+import sys
+
+import pytest
+import typer
+
+from steelyard import cli
+from steelyard.types import SteelyardError
+
+
+def leave(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    """Exit code, standard output and error of a command line."""
+    with pytest.raises(SystemExit) as left:
+        cli.main(words)
+    code = left.value.code
+    printed = capsys.readouterr()
+    return int(code or 0), printed.out, printed.err
+
+
+def commands() -> list[tuple[str, ...]]:
+    """Every command, with the groups that it stands in."""
+    root = typer.main.get_command(cli.app)
+    found: list[tuple[str, ...]] = []
+    for name, command in root.commands.items():  # type: ignore[attr-defined]
+        found += [(name, inner) for inner in getattr(command, "commands", {})] or [(name,)]
+    return found
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch):
+    """Make `steelyard version` raise what it is given."""
+
+    def install(error: BaseException) -> None:
+        def fail(*_: object) -> None:
+            raise error
+
+        monkeypatch.setattr(cli.typer, "echo", fail)
+
+    return install
+
+
+@pytest.mark.parametrize("command", commands(), ids=" ".join)
+def test_help_teaches_with_an_example(command: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = leave(capsys, *command, "--help")
+    assert code == 0
+    assert "Example: steelyard " + " ".join(command) in " ".join(out.split())
+
+
+def test_all_commands_are_there() -> None:
+    assert {" ".join(command) for command in commands()} == {
+        "run", "train", "evidence", "methods", "perturb video", "bench pvr", "report", "version",
+    }  # fmt: skip
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    import steelyard
+
+    assert leave(capsys, "version") == (0, f"steelyard {steelyard.__version__}\n", "")
+
+
+def test_bad_input_is_one_line_on_standard_error(failing, capsys: pytest.CaptureFixture[str]) -> None:
+    failing(SteelyardError("sample 'a' has no [video]; give it one " + "x" * 200))
+    code, out, err = leave(capsys, "version")
+    assert (code, out) == (2, "")
+    assert err == "steelyard: sample 'a' has no [video]; give it one " + "x" * 200 + "\n"
+
+
+@pytest.mark.parametrize("words", [("--debug", "version"), ("version", "--debug")])
+def test_debug_lets_the_traceback_through(words: tuple[str, ...], failing) -> None:
+    failing(SteelyardError("wrong"))
+    with pytest.raises(SteelyardError, match="wrong"):
+        cli.main(words)
+
+
+@pytest.mark.parametrize(
+    ("module", "extra"), [("torch", "train"), ("cv2", "video"), ("transformers.models", "train"), ("plotly", "report")]
+)
+def test_a_missing_package_names_its_extra(
+    module: str, extra: str, failing, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failing(ModuleNotFoundError(f"No module named {module!r}", name=module))
+    code, _, err = leave(capsys, "version")
+    assert code == 2
+    assert err.count("\n") == 1
+    assert f"pip install 'steelyard[{extra}]'" in err
+
+
+def test_faults_of_ours_keep_their_traceback(failing) -> None:
+    failing(ModuleNotFoundError("No module named 'steelyard.gone'", name="steelyard.gone"))
+    with pytest.raises(ModuleNotFoundError):
+        cli.main(["version"])
+
+
+def test_a_file_that_is_not_there(failing, capsys: pytest.CaptureFixture[str]) -> None:
+    failing(FileNotFoundError(2, "No such file or directory", "clips/a.mp4"))
+    code, _, err = leave(capsys, "version")
+    assert code == 2
+    assert "clips/a.mp4: No such file or directory" in err
+
+
+def test_interrupt_leaves_with_130(failing, capsys: pytest.CaptureFixture[str]) -> None:
+    failing(KeyboardInterrupt())
+    assert leave(capsys, "version")[0] == 130
+
+
+@pytest.mark.parametrize("words", [("rune",), ("run",), ("evidence", "rova", "--seeds", "0"), ("perturb", "video")])
+def test_misuse_leaves_with_2(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = leave(capsys, *words)
+    assert (code, out) == (2, "")
+    assert "Error" in err
+
+
+def test_the_extras_exist() -> None:
+    import tomllib
+    from pathlib import Path
+
+    declared = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8"))["project"]
+    for extra, modules in cli.EXTRAS.items():
+        packages = " ".join(declared["optional-dependencies"][extra]).lower()
+        named = {"cv2": "opencv-python-headless", "PIL": "pillow", "datasets": "trl"}
+        for module in modules:
+            assert named.get(module, module) in packages
+
+
+def test_the_list_of_kinds_is_one_a_line() -> None:
+    pytest.importorskip("cv2")
+    done = subprocess.run(
+        [sys.executable, "-m", "steelyard.cli", "perturb", "video", "--list"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[:3] == ["dark", "bright", "static_occlusion"]
+    assert len(done.stdout.splitlines()) == 12
