@@ -70,7 +70,8 @@ evidence: $(STAMP) ## measure ROVA against its baselines on 5 paired seeds (abou
 	@OMP_NUM_THREADS=2 $(BIN)/steelyard evidence rova --seeds 5
 
 bench: .venv/.steelyard-bench ## the benchmarks beside their peers (about 10 minutes)
-	@for file in benchmarks/*.py; do echo "==> $$file"; $(BIN)/python $$file || exit 1; done
+	@for file in $(filter-out %/__init__.py,$(wildcard benchmarks/*.py)); do \
+	  echo "==> $$file"; $(BIN)/python -m benchmarks.$$(basename $$file .py) || exit 1; done
 
 # imagecorruptions asks for opencv-python, which would break the headless build beside it; its other needs are enough.
 .venv/.steelyard-bench: $(STAMP)
