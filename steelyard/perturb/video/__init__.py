@@ -1,5 +1,10 @@
 """Video perturbations: twelve kinds in four families at five severities, coherent in time, seeded and streamable."""
 
+try:
+    import cv2  # noqa: F401
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError("video perturbations need OpenCV: pip install 'steelyard[video]'", name="cv2") from error
+
 from steelyard.perturb.video.functional import kept_frames
 from steelyard.perturb.video.kinds import FAMILIES, KINDS, Kind
 from steelyard.perturb.video.sampling import (

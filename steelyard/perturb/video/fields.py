@@ -106,7 +106,9 @@ def snow_tile(places: Array, sizes: Array, layer: Layer, height: int, width: int
     if softness < 0.6:
         return tile
     margin = min(height, width, int(4 * softness) + 1)
-    around = cv2.GaussianBlur(cv2.copyMakeBorder(tile, *[margin] * 4, cv2.BORDER_WRAP), (0, 0), softness)
+    around = cv2.GaussianBlur(
+        cv2.copyMakeBorder(tile, margin, margin, margin, margin, cv2.BORDER_WRAP), (0, 0), softness
+    )
     return np.ascontiguousarray(around[margin:-margin, margin:-margin])
 
 

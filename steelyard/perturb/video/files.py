@@ -92,7 +92,7 @@ def _rewrite(
 ) -> None:
     frames, seen = 0, 0.0
     start = (container.start_time or 0) / 1_000_000
-    with _writing(partial) as output, _bar(perturbation.kind, container, stream, shown=progress) as advance:
+    with _opened(partial) as output, _bar(perturbation.kind, container, stream, shown=progress) as advance:
         others = [s for s in container.streams.audio if s.codec_context is not None]
         writer = _Writer(output, stream, perturbation)
         copies = {other.index: _copied(output, other, partial) for other in others}
@@ -115,36 +115,41 @@ def _rewrite(
         writer.finish()
 
 
+@contextmanager
+def _opened(partial: Path) -> Iterator[OutputContainer]:
+    import av
+
+    with _written(partial.parent):
+        output = av.open(str(partial), "w")
+    with output:
+        yield output
+
+
 def _copied(output: OutputContainer, stream: Any, partial: Path) -> Any:
     try:
         return output.add_stream_from_template(stream)
     except ValueError:
-        raise _no_audio(partial) from None
-
-
-def _no_audio(partial: Path) -> SteelyardError:
-    return SteelyardError(f"the sound of the input cannot be copied into {partial.suffix}; use .mkv, which takes any")
+        sound = stream.codec_context.name
+        raise SteelyardError(f"the input's {sound} sound cannot be copied into {partial.suffix}; choose .mkv") from None
 
 
 def _copy(output: OutputContainer, waiting: list[Packet], copies: dict[int, Any]) -> None:
     for packet in waiting:
         packet.stream = copies[packet.stream_index]
-        output.mux(packet)
+        with _written(Path(output.name).parent):
+            output.mux(packet)
     waiting.clear()
 
 
 @contextmanager
-def _writing(partial: Path) -> Iterator[OutputContainer]:
-    """The output container; what goes wrong in it is told apart from damage in the input."""
+def _written(folder: Path, remedy: str = "make room, or choose another container") -> Iterator[None]:
+    """What goes wrong inside is a failure to write, not damage of the input."""
     import av
 
     try:
-        with av.open(str(partial), "w") as output:
-            yield output
-    except OSError as error:
-        raise SteelyardError(
-            f"{partial.parent} takes no more data ({error.strerror}); make room or choose another"
-        ) from None
+        yield
+    except av.error.FFmpegError as error:
+        raise SteelyardError(f"the output in {folder} cannot be written ({error.strerror}); {remedy}") from None
 
 
 class _Writer:
@@ -158,7 +163,8 @@ class _Writer:
             codec, rate=Fraction(self._rate).limit_denominator(65535), options=options
         )
         self._clip: Clip | None = None
-        self._format, self._shape, self._last = "yuv420p", (0, 0), None
+        self._format, self._shape = "yuv420p", (0, 0)
+        self._last: int | None = None
 
     def write(self, frame: VideoFrame) -> None:
         """Corrupt and encode the next frame."""
@@ -169,14 +175,12 @@ class _Writer:
             self._start(frame, *image.shape[:2])
         assert self._clip is not None
         if image.shape[:2] != self._shape:
-            raise SteelyardError(
-                f"the size of the frames changes from {self._shape} to {image.shape[:2]}; cut the video there"
-            )
+            raise SteelyardError(f"frames change from {self._shape} to {image.shape[:2]} pixels; cut the video there")
         changed = VideoFrame.from_ndarray(np.ascontiguousarray(self._clip(image)), format="rgb24")
         changed = changed.reformat(format=self._format, dst_colorspace=_matrix(frame))
         changed.pts, changed.time_base = self._when(frame), self._source.time_base
         changed.colorspace, changed.color_range = frame.colorspace, 1
-        self._output.mux(self._stream.encode(changed))
+        self._mux(changed)
 
     def _start(self, frame: VideoFrame, height: int, width: int) -> None:
         tempo = min(1.0, NOMINAL_RATE / float(self._rate))
@@ -187,19 +191,28 @@ class _Writer:
         stream.codec_context.time_base = self._source.time_base
         context = stream.codec_context
         context.colorspace, context.color_range = frame.colorspace, 1
-        context.color_primaries, context.color_trc = frame.color_primaries, frame.color_trc
+        given = self._source.codec_context
+        context.color_primaries, context.color_trc = given.color_primaries, given.color_trc
         if aspect:
-            context.sample_aspect_ratio = 1 / aspect if (height, width) != (frame.height, frame.width) else aspect
+            turned = round(frame.rotation / 90) % 2
+            context.sample_aspect_ratio = 1 / aspect if turned else aspect
+        with _written(Path(self._output.name).parent, "its sound may not fit this container: choose .mkv"):
+            self._output.start_encoding()
 
     def _when(self, frame: VideoFrame) -> int:
-        step = max(1, round(1 / (self._rate * self._source.time_base)))
-        pts = frame.pts if frame.pts is not None else (0 if self._last is None else self._last + step)
+        base = self._source.time_base or 1 / self._rate
+        after = 0 if self._last is None else self._last + max(1, round(1 / (self._rate * base)))
+        pts = after if frame.pts is None else frame.pts
         self._last = pts if self._last is None else max(pts, self._last + 1)
         return self._last
 
     def finish(self) -> None:
         """Encode what the encoder still holds."""
-        self._output.mux(self._stream.encode(None))
+        self._mux(None)
+
+    def _mux(self, frame: VideoFrame | None) -> None:
+        with _written(Path(self._output.name).parent):
+            self._output.mux(self._stream.encode(frame))
 
 
 def _matrix(frame: VideoFrame) -> int | None:

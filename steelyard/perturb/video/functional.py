@@ -112,35 +112,45 @@ def motion_blur(image: Array, length: int, angle: float = 0.0) -> Array:
     angle = (angle + 90) % 180 - 90
     if length == 1:
         return image.copy()
-    if abs(angle) > 45:
-        turned = motion_blur(np.ascontiguousarray(image.swapaxes(0, 1)), length, 90 - angle)
-        return np.ascontiguousarray(turned.swapaxes(0, 1))
     work = image if image.dtype in (np.uint8, np.float32, np.float64) else image.astype(np.float32)
-    return _box_along(work, length, -math.tan(math.radians(angle))).astype(image.dtype, copy=False).reshape(image.shape)
+    slope = -math.tan(math.radians(angle))
+    if abs(slope) < 1e-9:
+        out = cv2.blur(work, (length, 1), borderType=cv2.BORDER_REPLICATE)
+    elif abs(slope) <= 1:
+        out = cv2.transpose(_box_down(cv2.transpose(work), length, slope))
+    else:
+        out = _box_down(work, length, 1 / slope)
+    return out.astype(image.dtype, copy=False).reshape(image.shape)
 
 
-def _box_along(image: Array, length: int, slope: float) -> Array:
-    """Box of `length` columns along lines that go down `slope` rows a column, |slope| ≤ 1."""
-    height, width = image.shape[:2]
-    if abs(slope) < 1e-9 or height == 1:
-        return cv2.blur(image, (length, 1), borderType=cv2.BORDER_REPLICATE)
-    margin = length // 2
-    drops = np.rint(np.arange(-margin, width + margin) * slope).astype(np.int64)
-    low, high = int(drops.min()), int(drops.max())
-    padded = cv2.copyMakeBorder(image, high - low, high - low, margin, margin, cv2.BORDER_REPLICATE)
-    sheared = _shear(padded, drops - low, height + high - low)
-    blurred = cv2.blur(sheared, (length, 1), borderType=cv2.BORDER_REPLICATE)
-    return _shear(blurred, high - drops, height)[:, margin : margin + width]
-
-
-def _shear(image: Array, shifts: Array, rows: int) -> Array:
-    """Column x of the result is rows shifts[x]…shifts[x] + rows of column x (shifts whole and monotone)."""
-    out = np.empty((rows, *image.shape[1:]), image.dtype)
-    cuts = [0, *(np.flatnonzero(np.diff(shifts)) + 1), len(shifts)]
-    for start, stop in pairwise(cuts):
-        top = int(shifts[start])
-        out[:, start:stop] = image[top : top + rows, start:stop]
+def _box_down(image: Array, length: int, slope: float) -> Array:
+    """Box of `length` rows along lines that go `slope` columns a row, |slope| ≤ 1, band by band of rows."""
+    image = image if image.ndim == 3 else image[..., None]
+    height, margin = len(image), length // 2
+    shifts = np.rint(np.arange(-margin, height + margin) * slope).astype(np.int64)
+    out, band = np.empty_like(image), max(64, 2 * length)
+    for top in range(0, height, band):
+        bottom = min(top + band, height)
+        above, below = max(margin - top, 0), max(bottom + margin - height, 0)
+        rows = image[max(top - margin, 0) : min(bottom + margin, height)]
+        out[top:bottom] = _box_band(rows, above, below, margin, shifts[top : bottom + 2 * margin])
     return out
+
+
+def _box_band(rows: Array, above: int, below: int, margin: int, shifts: Array) -> Array:
+    """Pad, shear by whole pixels, blur down, shear back; the outer `margin` rows only feed the others."""
+    shifts = shifts - shifts.min()
+    span, (_, width, channels) = int(shifts.max()), rows.shape
+    padded = cv2.copyMakeBorder(rows, above, below, span, span, cv2.BORDER_REPLICATE).reshape(len(shifts), -1, channels)
+    sheared = np.empty((len(shifts), width + span, channels), rows.dtype)
+    out = np.empty((len(shifts), width, channels), rows.dtype)
+    cuts = [0, *(np.flatnonzero(np.diff(shifts)) + 1).tolist(), len(shifts)]
+    for start, stop in pairwise(cuts):
+        sheared[start:stop] = padded[start:stop, shifts[start] : shifts[start] + width + span]
+    blurred = cv2.blur(sheared, (1, 2 * margin + 1), borderType=cv2.BORDER_REPLICATE).reshape(sheared.shape)
+    for start, stop in pairwise(cuts):
+        out[start:stop] = blurred[start:stop, span - shifts[start] : span - shifts[start] + width]
+    return out[margin : len(shifts) - margin]
 
 
 def zoom_blur(image: Array, strength: float, centre: tuple[float, float] = (0.5, 0.5)) -> Array:

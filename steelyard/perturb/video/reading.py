@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -37,9 +37,7 @@ def open_video(path: str | Path) -> Iterator[tuple[InputContainer, VideoStream]]
             if not streams:
                 raise SteelyardError(f"{path} has no video stream; give a file with moving pictures")
             if streams[0].codec_context is None:
-                raise SteelyardError(
-                    f"{path} is coded in a way that this build of FFmpeg cannot read; convert it to H.264"
-                )
+                raise SteelyardError(f"{path} is coded in a way that FFmpeg cannot read here; convert it to H.264")
             streams[0].thread_type = "AUTO"
             yield container, streams[0]
     except av.error.FFmpegError as error:
@@ -138,8 +136,3 @@ def read_clip(
 def shrink(image: Array, height: int, width: int) -> Array:
     """Resize [H, W, 3] by the mean of the area that each pixel covers."""
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-
-
-def seconds(value: Any) -> float:
-    """A time stamp that may be absent."""
-    return 0.0 if value is None else float(value)
