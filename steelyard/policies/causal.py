@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
-from transformers import DynamicCache
+from transformers import Cache, DynamicCache
 
+from steelyard.policies.cache import empty_cache, rows_of
 from steelyard.types import Array
 
 LOGIT_BUDGET = 2**27
@@ -85,7 +86,7 @@ def embed(model: Any, prompts: PromptBatch) -> torch.Tensor:
 
 
 def run_backbone(
-    model: Any, embeds: torch.Tensor, mask: torch.Tensor | None, positions: torch.Tensor, cache: DynamicCache | None
+    model: Any, embeds: torch.Tensor, mask: torch.Tensor | None, positions: torch.Tensor, cache: Cache | None
 ) -> torch.Tensor:
     """Last hidden states [B, T, H]; the cache, if given, grows by T."""
     backbone = getattr(model.model, "language_model", model.model)
@@ -105,14 +106,9 @@ def head_logits(model: Any, hidden: torch.Tensor) -> torch.Tensor:
     return model.get_output_embeddings()(hidden)
 
 
-def new_cache(model: Any) -> DynamicCache:
-    """An empty cache that fits the model."""
-    return DynamicCache(config=model.config.get_text_config(decoder=True))
-
-
 def prefill(model: Any, prompts: PromptBatch) -> tuple[torch.Tensor, DynamicCache]:
     """Run the prompts: the hidden states of their last tokens [B, H], and the cache. Gradients flow through both."""
-    cache, embeds = new_cache(model), embed(model, prompts)
+    cache, embeds = empty_cache(model), embed(model, prompts)
     mask = causal_mask(model, prompts.mask, prompts.mask.shape[1], embeds.dtype) if prompts.padded else None
     return run_backbone(model, embeds, mask, prompts.positions, cache)[:, -1], cache
 
@@ -134,11 +130,6 @@ def causal_mask(model: Any, seen: torch.Tensor, queries: int, dtype: torch.dtype
     if implementation == "eager":
         return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, torch.finfo(dtype).min)
     return mask
-
-
-def decode_mask(model: Any, prompt_mask: torch.Tensor, steps: int, dtype: torch.dtype) -> torch.Tensor | None:
-    """The mask of one new token after prompts [B, P] and `steps` tokens of each (this one included)."""
-    return causal_mask(model, F.pad(prompt_mask, (0, steps), value=True), 1, dtype)
 
 
 def token_logprobs(model: Any, hidden: torch.Tensor, tokens: torch.Tensor, temperature: float) -> torch.Tensor:
@@ -186,23 +177,22 @@ def score_shared(
         if steps < 1:
             continue
         index = torch.from_numpy(rows).to(tokens.device)
-        part, states = _after(model, prompts, cache, torch.from_numpy(owner[rows]), tokens[index, :steps])
+        states = _after(model, prompts, cache, torch.from_numpy(owner[rows]), tokens[index, :steps])
         hidden.append(states.flatten(0, 1))
         places.append(_grid(torch.from_numpy(rows), steps))
-        del part
     return _assemble(model, hidden, places, tokens, mask, temperature)
 
 
 def _after(
-    model: Any, prompts: PromptBatch, cache: DynamicCache, owner: torch.Tensor, tokens: torch.Tensor
-) -> tuple[DynamicCache, torch.Tensor]:
+    model: Any, prompts: PromptBatch, cache: Cache, owner: torch.Tensor, tokens: torch.Tensor
+) -> torch.Tensor:
     """Hidden states [n, t, H] of tokens [n, t] after the prompts that own them."""
     owner, steps = owner.to(tokens.device), tokens.shape[1]
-    rows = DynamicCache([(layer.keys[owner], layer.values[owner]) for layer in cache.layers])
     embeds = model.get_input_embeddings()(tokens)
     seen = F.pad(prompts.mask[owner], (0, steps), value=True)
     positions = prompts.next_position[owner].unsqueeze(1) + torch.arange(steps, device=tokens.device)
-    return rows, run_backbone(model, embeds, causal_mask(model, seen, steps, embeds.dtype), positions, rows)
+    mask = causal_mask(model, seen, steps, embeds.dtype)
+    return run_backbone(model, embeds, mask, positions, rows_of(cache, owner))
 
 
 def score_full(

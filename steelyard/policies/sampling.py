@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
-from steelyard.policies.causal import decode_mask, head_logits, prefill, run_backbone
+from steelyard.policies.cache import roomy
+from steelyard.policies.causal import causal_mask, head_logits, prefill, run_backbone
 from steelyard.types import Array, SteelyardError
 
 if TYPE_CHECKING:
@@ -149,8 +151,9 @@ def decode(
 
     hidden, cache = prefill(model, prompts)
     logits = head_logits(model, hidden).repeat_interleave(n, dim=0)
-    cache.batch_repeat_interleave(n)
-    seen, position = prompts.mask.repeat_interleave(n, dim=0), prompts.next_position.repeat_interleave(n)
+    cache = roomy(cache, n, width - 1)
+    known, position = prompts.ids.shape[1], prompts.next_position.repeat_interleave(n)
+    seen = F.pad(prompts.mask.repeat_interleave(n, dim=0), (0, width), value=True)
     rows, alive = torch.arange(n_rows, device=device), torch.ones(n_rows, dtype=torch.bool, device=device)
     for t in range(width):
         token, logprob = choose(logits, uniform[rows, t], sampling, greedy=greedy)
@@ -169,7 +172,7 @@ def decode(
             cache.batch_select_indices(keep)
             rows, token, seen, position, alive = rows[keep], token[keep], seen[keep], position[keep], alive[keep]
         embeds = model.get_input_embeddings()(token.unsqueeze(1))
-        mask = decode_mask(model, seen, t + 1, embeds.dtype)
+        mask = causal_mask(model, seen[:, : known + t + 1], 1, embeds.dtype) if prompts.padded else None
         hidden = run_backbone(model, embeds, mask, (position + t).unsqueeze(1), cache)[:, -1]
         logits = head_logits(model, hidden)
     return _cut(tokens, logprobs, lengths)

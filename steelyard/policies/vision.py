@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import MethodType
 from typing import Any, Self
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 
 from steelyard.policies.causal import Encoded
@@ -38,6 +40,8 @@ class VisionLanguagePolicy(LanguagePolicy):
         self, model: Any, tokenizer: PreTrainedTokenizerBase, sampling: Sampling, *, pixels: PatchConfig
     ) -> None:
         super().__init__(model, tokenizer, sampling)
+        patches = base_model(model).model.visual.patch_embed
+        patches.forward = MethodType(_embed_patches, patches)
         self.pixels = pixels
         self._rope: dict[bytes, tuple[Array, int]] = {}
 
@@ -135,6 +139,12 @@ class VisionLanguagePolicy(LanguagePolicy):
                 self._rope.clear()
             self._rope[key] = positions[:, 0].numpy(), int(positions.max()) + 1
         return self._rope[key]
+
+
+def _embed_patches(module: Any, patches: torch.Tensor) -> torch.Tensor:
+    """The tower's patch convolution [L, D] -> [L, H] as the matrix product that it is: its stride is its kernel."""
+    weight = module.proj.weight
+    return F.linear(patches.to(weight.dtype), weight.flatten(1))
 
 
 def _check_media(sample: Sample, kind: str, asked: int, given: int) -> None:

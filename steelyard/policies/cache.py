@@ -1,0 +1,71 @@
+"""Key-value caches: one that grows in place while decoding, and the rows of a prompt's cache that a group shares."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import Cache, DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+
+class RoomyLayer(DynamicLayer):
+    """A layer's keys and values [B, heads, K, D] in a buffer with room for `room` more, so that a new token copies nothing old.
+
+    Args:
+        keys, values: [B, heads, K, D], what is known so far.
+        room: places for further tokens.
+    """
+
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor, room: int) -> None:
+        super().__init__()
+        self.lazy_initialization(keys, values)
+        self._keep(keys, values, room)
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Write the new keys and values [B, heads, t, D] behind the old; all of them are returned."""
+        start = self.keys.shape[-2]
+        end = start + key_states.shape[-2]
+        self._key_buffer[:, :, start:end], self._value_buffer[:, :, start:end] = key_states, value_states
+        self.keys, self.values = self._key_buffer[:, :, :end], self._value_buffer[:, :, :end]
+        return self.keys, self.values
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        """Keep the given rows."""
+        room = self._key_buffer.shape[-2] - self.keys.shape[-2]
+        self._keep(self.keys[indices], self.values[indices], room)
+
+    def _keep(self, keys: torch.Tensor, values: torch.Tensor, room: int) -> None:
+        known = keys.shape[-2]
+        shape = (*keys.shape[:-2], known + room, keys.shape[-1])
+        self._key_buffer, self._value_buffer = keys.new_empty(shape), values.new_empty(shape)
+        self.keys, self.values = self._key_buffer[:, :, :known], self._value_buffer[:, :, :known]
+        self.keys.copy_(keys)
+        self.values.copy_(values)
+
+
+def empty_cache(model: Any) -> DynamicCache:
+    """A cache to run prompts into; gradients flow through what it holds."""
+    return DynamicCache(config=model.config.get_text_config(decoder=True))
+
+
+def rows_of(cache: Cache, owner: torch.Tensor) -> DynamicCache:
+    """The cache of prompts, row by row: row i continues prompt `owner[i]`. Gradients flow back to the prompts."""
+    return DynamicCache([(layer.keys[owner], layer.values[owner]) for layer in cache.layers])
+
+
+def roomy(cache: Cache, repeats: int, room: int) -> Cache:
+    """The cache of B prompts repeated for `repeats` rows each, with room for `room` tokens.
+
+    Layers that keep a sliding window are repeated as they are.
+    """
+    if any(cache.is_sliding):
+        cache.batch_repeat_interleave(repeats)
+        return cache
+    layers = [
+        RoomyLayer(layer.keys.repeat_interleave(repeats, 0), layer.values.repeat_interleave(repeats, 0), room)
+        for layer in cache.layers
+    ]
+    return Cache(layers=layers)
