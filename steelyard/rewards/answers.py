@@ -92,24 +92,32 @@ ACCURACY: Mapping[str, Callable[[str, str], float]] = {
 """Question type to accuracy in [0, 1] (sheet 01, r^Acc)."""
 
 
-def problem_accuracy(completion: str, answer: str, problem_type: str) -> float:
+def problem_accuracy(completion: str, answer: str, problem_type: str, *, regression_epsilon: float = 0.0) -> float:
     """Accuracy in [0, 1] of a completion's answer block by question type; 0 where there is no such block.
 
     Args:
         completion: the whole text.
         answer: the gold answer, bare or in an answer block.
         problem_type: a key of `ACCURACY`.
+        regression_epsilon: of `regression_accuracy`.
 
     Raises:
         KeyError: for a type that is not in `ACCURACY`.
     """
     ours, gold = answer_text(completion), answer_text(answer)
-    return ACCURACY[problem_type](ours or "", gold if gold is not None else answer) if ours is not None else 0.0
+    gold = answer.strip() if gold is None else gold
+    if ours is None:
+        return 0.0
+    if problem_type == "regression":
+        return regression_accuracy(ours, gold, epsilon=regression_epsilon)
+    return ACCURACY[problem_type](ours, gold)
 
 
 @reward
-def correct(completion: str, answer: str, problem_type: str = "multiple choice") -> float | Verdict:
+def correct(
+    completion: str, answer: str, problem_type: str = "multiple choice", *, regression_epsilon: float = 0.0
+) -> float | Verdict:
     """Accuracy by question type (sheet 01, r^Acc): a type without a rule cannot be judged and is NaN."""
     if problem_type not in ACCURACY:
         return Verdict(float("nan"), Status.NOT_APPLICABLE, f"no rule for problem type {problem_type!r}")
-    return problem_accuracy(completion, str(answer), problem_type)
+    return problem_accuracy(completion, str(answer), problem_type, regression_epsilon=regression_epsilon)

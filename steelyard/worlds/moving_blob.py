@@ -9,7 +9,9 @@ from typing import Literal
 import numpy as np
 import torch
 
+from steelyard.perturb.video import outdoor_corruptions
 from steelyard.policies.categorical import CategoricalNet, CategoricalPolicy
+from steelyard.rewards.consistency import shared_words
 from steelyard.types import Array, Sample, SteelyardError
 
 Split = Literal["train", "validation", "test"]
@@ -63,6 +65,11 @@ class MovingBlob:
     """
 
     name = "moving-blob"
+    attempts = 8
+    _kinds = ("fog", "snow", "dark", "bright", "dynamic_occlusion", "motion_blur")
+    corruptions = outdoor_corruptions(_kinds, severities=(3, 4, 5))
+    test_corruptions = corruptions
+    similarity = staticmethod(shared_words)
 
     def __init__(self, *, warmup: int = 150) -> None:
         self.warmup = warmup

@@ -128,18 +128,20 @@ def _number(value: Any, low: float, high: float) -> float | None:
     return float(value)
 
 
-_AFTER_SCORE = re.compile(r"score[^0-9\-]*(-?\d+(?:\.\d+)?)", re.IGNORECASE)
+_ANY_UNIT_NUMBER = re.compile(r"0(?:\.\d+)?|1(?:\.0+)?")
 
 
 def released_parse_score(text: str | None) -> float:
     """The parser of the paper's released code, kept for comparison: it turns a judge's failure into 0.
 
-    A JSON object's `score`; else the first number after the word "score"; clipped to [0, 1]; else 0. Use
-    `parse_score` for training. Source: sheet 01, golden case `judge_score_parse`.
+    A JSON object's `score` (0 without one); else the first 0, 0.…, 1 or 1.0 anywhere in the text, which may be any
+    number's digit; clipped to [0, 1]; else 0. Use `parse_score` for training.
+
+    Source: sheet 01, golden case `judge_score_parse`.
     """
     try:
-        value = float(json.loads(text or "")["score"])
-    except (ValueError, KeyError, TypeError, RecursionError):
-        found = _AFTER_SCORE.search(text or "")
-        value = float(found[1]) if found else 0.0
-    return min(1.0, max(0.0, value)) if math.isfinite(value) else 0.0
+        value = float(json.loads((text or "").strip()).get("score", 0.0))
+    except (ValueError, AttributeError, TypeError, RecursionError):
+        found = _ANY_UNIT_NUMBER.search(text or "")
+        value = float(found[0]) if found else 0.0
+    return max(0.0, min(1.0, value))

@@ -1,0 +1,99 @@
+"""One arm of an experiment: train a recipe from the world's policy, then measure it clean and under corruption."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from steelyard.audits.pvrbench import PVRBench, PVRResult, save_result
+from steelyard.learn.config import TrainConfig
+from steelyard.learn.runs import Run
+from steelyard.learn.trainer import Evaluate, Trainer
+from steelyard.methods.core import RecipeFor, World
+from steelyard.types import Policy
+
+TEST_SEED = 9
+
+
+def bench_for(world: World, count: int, *, split: str = "test") -> PVRBench:
+    """PVRBench on a world's held-out rows, the same for every arm and seed."""
+    corruptions = world.test_corruptions
+    samples = world.samples(split, count, seed=TEST_SEED)  # type: ignore[arg-type]
+    return PVRBench(samples, kinds=corruptions.kinds, severities=corruptions.severities, seed=TEST_SEED)
+
+
+def measure(world: World, policy: Policy, bench: PVRBench, folder: Path, *, model: str = "") -> PVRResult:
+    """Evaluate a policy and write `pvr.json` and `rows.jsonl` into a folder."""
+
+    def reasoning_agreement(clean: str, disturbed: str) -> float:
+        return float(world.similarity([clean], [disturbed])[0])
+
+    result = bench.evaluate(policy, agreement=reasoning_agreement, batch=256, folder=folder, model=model)
+    save_result(result, folder)
+    return result
+
+
+def train_arm(
+    world: World,
+    recipe: RecipeFor,
+    config: TrainConfig,
+    *,
+    folder: Path,
+    data: int,
+    bench: PVRBench,
+    evaluate: Evaluate | None = None,
+    progress: bool = False,
+) -> dict[str, float]:
+    """Train one arm in its run folder (or go on with it), measure it, and keep the figures in `measures.json`.
+
+    Returns:
+        clean, corrupted (mean over families), agreement of the reasoning and answers with the clean completion's,
+        and what it cost: `gradient_prompts`, `rollouts`, `judge_samples`, `seconds`.
+    """
+    done = folder / "measures.json"
+    if done.exists():
+        return dict(json.loads(done.read_text()))
+    policy = world.policy(seed=config.seed)
+    samples = world.samples("train", data, seed=config.seed)
+    run = Trainer(policy, recipe(world), samples, config, folder=folder, evaluate=evaluate, progress=progress).run()
+    result = measure(world, policy, bench, folder, model=folder.name)
+    measures = figures(result) | cost(run)
+    done.write_text(json.dumps(measures, indent=1) + "\n")
+    return measures
+
+
+def figures(result: PVRResult) -> dict[str, float]:
+    """The measures of a benchmark result by which arms are compared."""
+    return {
+        "clean": result.clean,
+        "corrupted": result.mean,
+        "agreement": result.reasoning_agreement,
+        "answer_agreement": result.answer_agreement,
+        **{f"family/{name}": value for name, value in result.families.items()},
+        **{f"kind/{name}": value for name, value in result.kinds.items()},
+    }
+
+
+def cost(run: Run) -> dict[str, float]:
+    """What a run spent: prompts that got a gradient, rollouts, label-free judging samples, seconds."""
+    rows = run.rows()
+    return {
+        "gradient_prompts": _total(rows, "prompts_trained"),
+        "rollouts": _total(rows, "rollouts"),
+        "judge_samples": _total(rows, "curriculum/judge_samples"),
+        "seconds": sum(value for row in rows for key, value in row.items() if _is_stage(key)),
+    }
+
+
+def _is_stage(key: str) -> bool:
+    return key.startswith("seconds/") and "reward/" not in key
+
+
+def _total(rows: list[dict[str, Any]], key: str) -> float:
+    return float(sum(_number(row, key) for row in rows))
+
+
+def _number(row: Mapping[str, Any], key: str) -> float:
+    return float(row.get(key) or 0.0)

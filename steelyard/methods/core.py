@@ -1,0 +1,143 @@
+"""What a method is: a card, a recipe made of parts, and an experiment that could fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from steelyard.learn.config import TrainConfig
+from steelyard.learn.recipe import Recipe
+from steelyard.perturb.video import OutdoorCorruptions
+from steelyard.rewards.consistency import Similarity
+from steelyard.types import PerturbationSampler, Policy, Sample, SteelyardError
+
+Split = Literal["train", "validation", "test"]
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a person should know of a paper before using its method.
+
+    Attributes:
+        number: of its sheet.
+        slug: what the command line calls it.
+        title, source: of the paper.
+        claim: what the evidence tests, in one sentence.
+        problem: what goes wrong without it.
+        how: how it works, in a few sentences.
+        settings: name to value with where it comes from (paper, code, recommended).
+        limits: when not to use it.
+    """
+
+    number: int
+    slug: str
+    title: str
+    source: str
+    claim: str
+    problem: str
+    how: str
+    settings: Mapping[str, str] = field(default_factory=dict)
+    limits: Sequence[str] = ()
+
+
+class Setting(Protocol):
+    """Where a recipe is to work: a world, or a person's own model and data."""
+
+    @property
+    def corruptions(self) -> PerturbationSampler:
+        """What goes wrong outside."""
+        ...
+
+    @property
+    def similarity(self) -> Similarity:
+        """How alike two reasonings are."""
+        ...
+
+    @property
+    def attempts(self) -> int:
+        """The group size G."""
+        ...
+
+
+class World(Setting, Protocol):
+    """A small task that ships with the library."""
+
+    name: str
+
+    def samples(self, split: Split, count: int, *, seed: int = 0) -> Sequence[Sample]:
+        """Rows of a split; the same seed gives the same rows."""
+        ...
+
+    def policy(self, *, seed: int = 0) -> Policy:
+        """The policy from which every arm starts."""
+        ...
+
+    @property
+    def test_corruptions(self) -> OutdoorCorruptions:
+        """The corruptions under which policies are measured."""
+        ...
+
+
+RecipeFor = Callable[[Setting], Recipe]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One sentence that an experiment can refute.
+
+    effect = metric(arm) − metric(baseline), or their ratio minus one with `relative`, or metric(arm) / metric(baseline)
+    with `share`; it must reach `at_least` or stay under `at_most`.
+
+    Attributes:
+        text: the sentence.
+        metric: which measure.
+        arm, baseline: which arms.
+        at_least, at_most: the threshold; give one.
+        form: difference, relative (a/b − 1 of the seeds' sums) or share (a/b of the seeds' sums).
+    """
+
+    text: str
+    metric: str
+    arm: str
+    baseline: str
+    at_least: float | None = None
+    at_most: float | None = None
+    form: Literal["difference", "relative", "share"] = "difference"
+
+    def __post_init__(self) -> None:
+        if (self.at_least is None) == (self.at_most is None):
+            raise SteelyardError(f"claim {self.text!r} needs one threshold: at_least or at_most")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Arms trained on one world with paired seeds, and what is claimed of them.
+
+    Attributes:
+        name: of the experiment; its folder.
+        world: makes the world.
+        arms: name to recipe; every arm starts from the same policy and sees the same data order.
+        train: settings of every arm; `seed` is replaced.
+        claims: what is tested.
+        data: rows of the training split; test_count: rows of the test split.
+        quick: what `--quick` changes of `train`, to see that it runs.
+    """
+
+    name: str
+    world: Callable[[], World]
+    arms: Mapping[str, RecipeFor]
+    train: TrainConfig
+    claims: Sequence[Claim]
+    data: int
+    test_count: int
+    quick: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Method:
+    """One paper: its card, its recipe, its evidence."""
+
+    card: Card
+    recipe: RecipeFor
+    evidence: Sequence[Experiment] = ()

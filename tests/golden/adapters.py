@@ -1,0 +1,12 @@
+"""Slug to adapter: (case name, inputs) to a dict with the keys of the case's outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tests.golden.rova import rova
+
+Adapter = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]
+
+ADAPTERS: dict[str, Adapter] = {"rova": rova}
