@@ -183,9 +183,7 @@ def score_shared(
     return _assemble(model, hidden, places, tokens, mask, temperature)
 
 
-def _after(
-    model: Any, prompts: PromptBatch, cache: Cache, owner: torch.Tensor, tokens: torch.Tensor
-) -> torch.Tensor:
+def _after(model: Any, prompts: PromptBatch, cache: Cache, owner: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
     """Hidden states [n, t, H] of tokens [n, t] after the prompts that own them."""
     owner, steps = owner.to(tokens.device), tokens.shape[1]
     embeds = model.get_input_embeddings()(tokens)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
@@ -76,7 +77,7 @@ def load_parts(
     try:
         model = model_class.from_pretrained(str(path_or_id), dtype=dtype)
         tokenizer = load_tokenizer(path_or_id)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise SteelyardError(f"the model {str(path_or_id)!r} could not be loaded: {_first_line(error)}") from error
     model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if gradient_checkpointing:
