@@ -1,9 +1,10 @@
-"""What the site's build makes from the code and its results: the pages of methods, evidence, benchmarks and commands."""
+"""What the site's build makes from code and results: the pages of methods, evidence, benchmarks and commands."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,36 +28,36 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def methods_page() -> Iterator[str]:
-    """One section a method, from its card."""
-    from steelyard.methods.registry import find, slugs
+    """Every method's card, as `steelyard methods SLUG` shows it."""
+    from steelyard.methods.cards import card_page, listing
+    from steelyard.methods.registry import slugs
 
-    yield "# Methods\n\nOne paper each: parts put together. `steelyard methods SLUG` shows the same card.\n"
+    yield f"# Methods\n\nOne paper each: parts put together.\n\n{listing()}\n"
     for slug in slugs():
-        card = find(slug).card
-        yield f"## {card.slug}: {card.title}\n\n{card.source}\n\n**Claim.** {card.claim}\n"
-        yield f"**Problem.** {card.problem}\n\n**How.** {card.how}\n"
-        yield from table(("setting", "value"), card.settings.items())
-        for limit in card.limits:
-            yield f"- {limit}"
-        yield f"\n```bash\nsteelyard run {slug}\n```\n"
+        yield demoted(card_page(slug, results=ROOT / "results"))
 
 
 def evidence_page() -> Iterator[str]:
-    """One table a result file."""
-    yield "# Evidence\n\nMethod and baselines on the same seeds, made by `steelyard evidence SLUG --seeds 5`; a claim that"
-    yield "does not hold is reported as such. The files are in `results/`.\n"
-    for path in sorted((ROOT / "results").glob("*.json")):
-        yield from result_section(path.stem, json.loads(path.read_text("utf-8")))
+    """One section a result file."""
+    from steelyard.methods.cards import result_page
+
+    yield "# Evidence\n\nMethod and baselines on the same seeds, made by `steelyard evidence SLUG --seeds 5`; a claim"
+    yield "that does not hold is reported as such. The files, with every seed's figures, are in `results/`.\n"
+    for path in sorted((ROOT / "results").glob("[0-9]*.json")):
+        result = json.loads(path.read_text("utf-8"))
+        yield f"## {result['title']}\n\n{result['claim']}\n\n{demoted(result_page(result))}\n"
 
 
-def result_section(name: str, result: Mapping[str, Any]) -> Iterator[str]:
-    """A result's claims with effect, interval and verdict."""
-    yield f"## {name}\n\n```json\n{json.dumps(result, indent=1)}\n```\n"
+def demoted(page: str) -> str:
+    """The page with every heading one level lower; lines in code blocks stay."""
+    blocks = page.split("```")
+    blocks[::2] = [re.sub(r"^#", "##", block, flags=re.MULTILINE) for block in blocks[::2]]
+    return "```".join(blocks)
 
 
 def benchmarks_page() -> Iterator[str]:
     """The figures beside each benchmark."""
-    yield "# Benchmarks\n\nEach runs a peer beside it on the same inputs and checks that the outputs agree: `make bench`.\n"
+    yield "# Benchmarks\n\nEach runs a peer beside it on the same inputs: `make bench`.\n"
     for path in sorted((ROOT / "benchmarks").glob("*.json")):
         yield f"## {path.stem}\n"
         result = json.loads(path.read_text("utf-8"))

@@ -114,9 +114,12 @@ def methods(slug: Annotated[str | None, typer.Argument(help="Show this method's 
 
     Example: `steelyard methods rova`
     """
-    from steelyard.methods.registry import describe, listing
+    from rich.console import Console
+    from rich.markdown import Markdown
 
-    typer.echo(listing() if slug is None else describe(slug))
+    from steelyard.methods.cards import card_page, listing
+
+    Console().print(Markdown(listing() if slug is None else card_page(slug)))
 
 
 @app.command()

@@ -1,0 +1,138 @@
+"""Methods as text: the list, and one method's card with its recipe, its evidence and how to use it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from steelyard.methods.core import Claim, Method
+from steelyard.methods.registry import find, slugs
+
+PARTS = ("plan", "reward", "advantage", "objective", "curriculum")
+RESULTS = Path("results")
+
+
+def listing() -> str:
+    """All methods as a Markdown table: slug, paper, claim."""
+    cards = [find(slug).card for slug in slugs()]
+    return table(("method", "paper", "claim"), ((c.slug, f"{c.title} ({c.source})", c.claim) for c in cards))
+
+
+def card_page(slug: str, *, results: Path = RESULTS) -> str:
+    """One method's card as Markdown.
+
+    Args:
+        slug: of the method.
+        results: the folder in which `steelyard evidence` keeps what it measured.
+
+    Raises:
+        SteelyardError: for a slug that no method has.
+    """
+    method = find(slug)
+    card = method.card
+    sections = [
+        f"# {card.slug}: {card.title}\n\n{card.source}",
+        f"**Claim.** {card.claim}\n\n**Problem.** {card.problem}\n\n**How.** {card.how}",
+        table(("setting", "value"), card.settings.items()),
+        "\n".join(f"- {limit}" for limit in card.limits),
+        *_recipe(method),
+        *_evidence(method, results),
+        f"## Use it\n\n```bash\n{_commands(method)}\n```",
+    ]
+    return "\n\n".join(section.strip() for section in sections if section.strip()) + "\n"
+
+
+def _recipe(method: Method) -> Iterator[str]:
+    """The parts that the recipe puts together on the first experiment's world."""
+    if not method.evidence:
+        return
+    world = method.evidence[0].world()
+    recipe = method.recipe(world)
+    rows = ((part, f"`{_part(getattr(recipe, part))}`") for part in PARTS)
+    yield f"## Recipe\n\n{table(('part', f'on {method.evidence[0].name}'), rows)}\n"
+    yield f"Read it in `{method.recipe.__module__.replace('.', '/')}.py`."
+
+
+def _part(part: Any) -> str:
+    """How a part prints, or its name where it prints as an address."""
+    text = repr(part)
+    return type(part).__name__ if text.startswith("<") else text
+
+
+def _evidence(method: Method, results: Path) -> Iterator[str]:
+    if not method.evidence:
+        return
+    path = results / f"{method.card.number:02d}-{method.card.slug}.json"
+    if path.is_file():
+        yield result_page(json.loads(path.read_text("utf-8")))
+        return
+    yield f"## Evidence\n\nNot measured here yet: `steelyard evidence {method.card.slug} --seeds 5` tests these claims."
+    for experiment in method.evidence:
+        rows = ((claim.text, f"{claim.arm} against {claim.baseline}", threshold(claim)) for claim in experiment.claims)
+        yield f"### {experiment.name}\n\n{table(('claim', 'arms', 'threshold'), rows)}"
+
+
+def threshold(claim: Claim) -> str:
+    """What the effect must reach."""
+    sign, value = ("≥", claim.at_least) if claim.at_least is not None else ("≤", claim.at_most)
+    return f"{sign} {value:g}"
+
+
+def result_page(result: Mapping[str, Any]) -> str:
+    """What `steelyard evidence` wrote down, as Markdown: verdict, then arms and claims of each experiment."""
+    seeds = result["seeds"]
+    note = " This was a quick run that only shows that it runs." if result.get("quick") else ""
+    sections = [
+        f"## Evidence\n\n**Verdict: {result['verdict']}.** {len(seeds)} paired seeds, {seeds[0]} to {seeds[-1]};"
+        f" `{result['command']}`.{note}"
+    ]
+    for experiment in result["experiments"]:
+        sections += [
+            f"### {experiment['name']}: {experiment['verdict']}",
+            _arms_table(experiment["arms"]),
+            _claims_table(experiment["claims"]),
+        ]
+    return "\n\n".join(sections)
+
+
+def _arms_table(arms: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
+    shown = ("corrupted", "clean", "agreement", "gradient_prompts")
+    rows = ((name, *(f"{mean(figures[measure]):.3f}" for measure in shown)) for name, figures in arms.items())
+    return table(("arm (mean over seeds)", *(measure.replace("_", " ") for measure in shown)), rows)
+
+
+def _claims_table(claims: Iterable[Mapping[str, Any]]) -> str:
+    names = ("text", "metric", "arm", "baseline", "at_least", "at_most", "form")
+    rows = (
+        (
+            claim["text"],
+            f"{claim['effect']:+.3f}",
+            f"{claim['interval'][0]:+.3f} … {claim['interval'][1]:+.3f}",
+            threshold(Claim(**{name: claim[name] for name in names})),
+            claim["verdict"],
+        )
+        for claim in claims
+    )
+    return table(("claim", "effect", "95% interval", "threshold", "verdict"), rows)
+
+
+def mean(values: Sequence[float]) -> float:
+    """The arithmetic mean."""
+    return sum(values) / len(values)
+
+
+def _commands(method: Method) -> str:
+    slug = method.card.slug
+    lines = ["# on the small world", f"steelyard run {slug}", "", "# on a model and data of your own"]
+    lines.append(f"steelyard run {slug} --model Qwen/Qwen2.5-VL-7B-Instruct --data mine.jsonl --steps 500")
+    if method.evidence:
+        lines += ["", "# does the claim hold here?", f"steelyard evidence {slug} --seeds 5"]
+    return "\n".join(lines)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A Markdown table; empty without rows."""
+    lines = [f"| {' | '.join(str(value).replace('|', chr(92) + '|') for value in row)} |" for row in rows]
+    return "\n".join([f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}", *lines]) if lines else ""
