@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,21 @@ from steelyard.types import Advantages, Array, Rollouts, Scores, SteelyardError
 
 GroupKey = Sequence[str]
 PER_BRANCH: GroupKey = ("group", "branch")
+
+
+@dataclass(frozen=True)
+class Link:
+    """A transformation without state that prints as the call that made it."""
+
+    name: str
+    function: AdvantageTransform
+
+    def __call__(self, advantages: Advantages, rollouts: Rollouts, scores: Scores) -> Advantages:
+        """Advantages in, advantages out."""
+        return self.function(advantages, rollouts, scores)
+
+    def __repr__(self) -> str:
+        return self.name
 
 
 class Chain:
@@ -25,6 +41,9 @@ class Chain:
         for link in self.links:
             advantages = link(advantages, rollouts, scores)
         return advantages
+
+    def __repr__(self) -> str:
+        return f"chain({', '.join(map(repr, self.links))})"
 
     def state_dict(self) -> dict[str, Any]:
         """State of the links that have one, by position."""
@@ -53,7 +72,7 @@ def only(*, branch: int) -> AdvantageTransform:
     def keep(advantages: Advantages, rollouts: Rollouts, scores: Scores) -> Advantages:
         return Advantages(advantages.values, advantages.weights * (rollouts.branches == branch))
 
-    return keep
+    return Link(f"only(branch={branch})", keep)
 
 
 def centre(*, by: GroupKey = PER_BRANCH) -> AdvantageTransform:
@@ -63,7 +82,7 @@ def centre(*, by: GroupKey = PER_BRANCH) -> AdvantageTransform:
         values, counted, group = _rows(advantages, rollouts, by)
         return Advantages(values - _mean(values, counted, group)[group], advantages.weights)
 
-    return subtract
+    return Link("centre()" if by == PER_BRANCH else f"centre(by={by})", subtract)
 
 
 def scale(*, by: GroupKey = PER_BRANCH, ddof: int = 1, epsilon: float = 1e-4) -> AdvantageTransform:
@@ -83,7 +102,7 @@ def scale(*, by: GroupKey = PER_BRANCH, ddof: int = 1, epsilon: float = 1e-4) ->
         std = np.sqrt(np.where(freedom > 0, variance, 0.0))
         return Advantages(values / (std[group] + epsilon), advantages.weights)
 
-    return divide
+    return Link(f"scale(ddof={ddof}, epsilon={epsilon:g})", divide)
 
 
 def clip(limit: float) -> AdvantageTransform:
@@ -92,7 +111,7 @@ def clip(limit: float) -> AdvantageTransform:
     def cut(advantages: Advantages, rollouts: Rollouts, scores: Scores) -> Advantages:
         return Advantages(np.clip(advantages.values, -limit, limit), advantages.weights)
 
-    return cut
+    return Link(f"clip({limit:g})", cut)
 
 
 def with_signal(*, by: GroupKey = PER_BRANCH, tolerance: float = 1e-8) -> AdvantageTransform:
@@ -104,7 +123,7 @@ def with_signal(*, by: GroupKey = PER_BRANCH, tolerance: float = 1e-8) -> Advant
         spread = np.bincount(group, np.abs(centred))
         return Advantages(advantages.values, advantages.weights * (spread[group] > tolerance))
 
-    return keep
+    return Link("with_signal()", keep)
 
 
 def keep_rows(choose: Callable[[Rollouts, Scores], Array]) -> AdvantageTransform:
@@ -113,7 +132,7 @@ def keep_rows(choose: Callable[[Rollouts, Scores], Array]) -> AdvantageTransform
     def keep(advantages: Advantages, rollouts: Rollouts, scores: Scores) -> Advantages:
         return Advantages(advantages.values, advantages.weights * np.asarray(choose(rollouts, scores), bool))
 
-    return keep
+    return Link(f"keep_rows({choose.__name__})", keep)
 
 
 def group_index(rollouts: Rollouts, by: GroupKey) -> Array:

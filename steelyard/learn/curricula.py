@@ -19,6 +19,9 @@ _COUNTS = ("added", "released", "evicted", "refused", "failed_once")
 class Uniform:
     """See `uniform`."""
 
+    def __repr__(self) -> str:
+        return "uniform()"
+
     def next(
         self, stream: SampleStream, plan: Plan, policy: Policy, generator: np.random.Generator, count: int
     ) -> list[Candidate]:
@@ -141,6 +144,10 @@ class SelfReflective:
         self.difficulty, self.memory, self.tau, self.period, self.warmup = difficulty, memory, tau, period, warmup
         self.step = 0
         self._metrics: dict[str, float] = {}
+
+    def __repr__(self) -> str:
+        memory = f"k_max={self.memory.k_max}, period={self.period}, memory={self.memory.capacity}"
+        return f"self_reflective({self.difficulty!r}, tau={self.tau:g}, {memory})"
 
     def next(
         self, stream: SampleStream, plan: Plan, policy: Policy, generator: np.random.Generator, count: int

@@ -43,6 +43,9 @@ class Behavioural:
     answer: Callable[[str], Hashable]
     attempts: int
 
+    def __repr__(self) -> str:
+        return f"behavioural({getattr(self.answer, '__name__', self.answer)}, attempts={self.attempts})"
+
     @property
     def samples_per_candidate(self) -> int:
         """Rollouts spent on one candidate."""

@@ -125,9 +125,10 @@ def mean(values: Sequence[float]) -> float:
 
 def _commands(method: Method) -> str:
     slug = method.card.slug
-    lines = ["# on the small world", f"steelyard run {slug}", "", "# on a model and data of your own"]
+    lines = ["# on a model and data of your own"]
     lines.append(f"steelyard run {slug} --model Qwen/Qwen2.5-VL-7B-Instruct --data mine.jsonl --steps 500")
     if method.evidence:
+        lines = ["# on the small world, beside its baselines", f"steelyard run {slug}", "", *lines]
         lines += ["", "# does the claim hold here?", f"steelyard evidence {slug} --seeds 5"]
     return "\n".join(lines)
 

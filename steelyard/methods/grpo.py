@@ -41,7 +41,7 @@ METHOD = Method(
         source="arXiv 2402.03300",
         claim="The baseline of most methods here; no claim of its own is tested.",
         problem="A critic as large as the policy is costly; its value estimate is one more thing to go wrong.",
-        how="Several attempts at one prompt; each is better or worse than its group's mean; a clipped step with a KL leash.",
+        how="Several attempts at one prompt; each is compared with its group's mean; a clipped step with a KL penalty.",
         settings={"epsilon": "0.2", "kl": "0.04 with the k3 estimator", "std": "unbiased + 1e-4"},
     ),
     recipe=grpo,

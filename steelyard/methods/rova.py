@@ -88,25 +88,25 @@ METHOD = Method(
         slug="rova",
         title="Are Video Reasoning Models Ready to Go Outside?",
         source="arXiv 2603.10652",
-        claim="Aligning the reasoning on a corrupted clip with that on the clean one, on clips that are neither trivial "
-        "nor hopeless, raises accuracy under corruption without losing it on clean clips, at a fraction of the gradient "
-        "prompts.",
-        problem="A video model loses up to a third of its accuracy when the same clip is seen through fog, darkness, an "
-        "occluder or a shaking camera.",
+        claim="Aligning the reasoning on a corrupted clip with that on the clean one, on clips that are neither "
+        "trivial nor hopeless, raises accuracy under corruption without losing it on clean clips, at a fraction of "
+        "the gradient prompts.",
+        problem="A video model loses up to a third of its accuracy when the same clip is seen through fog, darkness, "
+        "an occluder or a shaking camera.",
         how="Two branches answer each question: one sees the clip as it is, one under a corruption. The corrupted "
-        "branch is rewarded for form, for the right answer, and for the reasoning and answer that the clean branch gave; "
-        "only it is trained. The policy itself says which corrupted clips are easy (left out), informative (trained) or "
-        "difficult (kept by name and seed in a memory, asked again later).",
+        "branch is rewarded for form, for the right answer, and for the reasoning and answer that the clean branch "
+        "gave; only it is trained. The policy itself says which corrupted clips are easy (left out), informative "
+        "(trained) or difficult (kept by name and seed in a memory, asked again later).",
         settings={
             "alpha_r, alpha_a": "0.5 each (recommended; not found in the paper)",
             "epsilon": "0.2 (recommended)",
             "kl": "0.04 with the k3 estimator (paper's code)",
             "group": "8 (paper's code with memory; 4 without)",
             "tau, k_max, period, memory": "0.8, 3, 50 steps, 100 (recommended)",
-            "difficulty": "behavioural, 4 clean and 4 corrupted answers (recommended for models that can't be prompted)",
+            "difficulty": "behavioural, 4 clean and 4 corrupted answers (recommended where a model can't be prompted)",
         },
         limits=(
-            "Corruptions that destroy the answer only fill the memory: train on those that a person could still answer.",
+            "Corruptions that destroy the answer only fill the memory: train on those that a person could answer.",
             "Alignment can be won by being wrong the same way twice: watch accuracy and alignment apart.",
             "Judging difficulty costs 8 short label-free samples a candidate.",
         ),

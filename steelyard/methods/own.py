@@ -1,0 +1,96 @@
+"""A person's own model and data as the setting of a recipe."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from steelyard.methods.core import Split
+from steelyard.perturb.video import OutdoorCorruptions, outdoor_corruptions
+from steelyard.rewards.consistency import shared_words
+from steelyard.types import Policy, Sample, SteelyardError
+
+TEST_SHARE, VALIDATION_SHARE = 0.1, 0.05
+
+
+@dataclass(frozen=True)
+class OwnTask:
+    """A model (folder or hub id) and a JSONL file; a row's split follows from a hash of its id.
+
+    Reasonings are compared word by word unless a judge is put in; see the documentation's page on judges.
+    """
+
+    model: str
+    data: Path
+    max_tokens: int = 768
+    attempts: int = 8
+    frames: int = 16
+    size: int = 224
+
+    name = "own"
+    corruptions = outdoor_corruptions()
+    similarity = staticmethod(shared_words)
+
+    @property
+    def test_corruptions(self) -> OutdoorCorruptions:
+        """All kinds at severity 3."""
+        return outdoor_corruptions(severities=(3,))
+
+    @functools.cached_property
+    def _splits(self) -> dict[Split, list[int]]:
+        splits: dict[Split, list[int]] = {"train": [], "validation": [], "test": []}
+        for row, name in enumerate(self._rows.ids):
+            share = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=4).digest()) / 2**32
+            held = share < TEST_SHARE, share < TEST_SHARE + VALIDATION_SHARE
+            splits["test" if held[0] else "validation" if held[1] else "train"].append(row)
+        for split, rows in splits.items():
+            if not rows:
+                raise SteelyardError(f"{self.data} leaves no row for the {split} split; give 60 rows or more")
+        return splits
+
+    @functools.cached_property
+    def _rows(self):  # type: ignore[no-untyped-def]
+        from steelyard.learn.data import load_samples
+
+        return load_samples(self.data, frames=self.frames, size=self.size)
+
+    @property
+    def train_rows(self) -> int:
+        """How many rows are trained on."""
+        return len(self._splits["train"])
+
+    @property
+    def test_rows(self) -> int:
+        """How many rows are held out for the test, 200 at most."""
+        return min(200, len(self._splits["test"]))
+
+    def samples(self, split: Split, count: int, *, seed: int = 0) -> Sequence[Sample]:
+        """The first `count` rows of a split (the seed changes nothing)."""
+        rows = self._splits[split][:count]
+        return _Picked(self._rows, rows)
+
+    def policy(self, *, seed: int = 0) -> Policy:
+        """The model, loaded."""
+        from steelyard.policies import load_policy
+        from steelyard.policies.sampling import Sampling
+
+        return load_policy(self.model, sampling=Sampling(max_tokens=self.max_tokens, top_p=0.95))
+
+
+class _Picked(Sequence[Sample]):
+    """Some rows of a lazy data set, still lazy."""
+
+    def __init__(self, source, rows: list[int]) -> None:  # type: ignore[no-untyped-def]
+        self.source, self.rows = source, rows
+        self.ids = [source.ids[row] for row in rows]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]
+        if isinstance(index, slice):
+            return [self.source[row] for row in self.rows[index]]
+        return self.source[self.rows[index]]

@@ -1,0 +1,72 @@
+"""`steelyard train CONFIG.yaml`: one policy, one recipe, one run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from steelyard.learn.config import TrainFile, load_train_config
+from steelyard.learn.trainer import Trainer
+from steelyard.methods.core import Setting, World
+from steelyard.methods.own import OwnTask
+from steelyard.methods.registry import find
+from steelyard.types import Policy, Sample, SteelyardError
+from steelyard.worlds.moving_blob import MovingBlob
+from steelyard.worlds.video_questions import VideoQuestions
+
+WORLDS: dict[str, type[Any]] = {"moving-blob": MovingBlob, "video-questions": VideoQuestions}
+WORLD_ROWS = 4096
+
+
+def train_from_file(path: Path) -> str:
+    """Train as the file says; a run that was stopped goes on.
+
+    Returns:
+        A line that says where the run is.
+
+    Raises:
+        SteelyardError: for a file, method, model or data that cannot be used.
+    """
+    file = load_train_config(path)
+    method = find(file.method)
+    setting, policy, data = _task(file)
+    recipe, evaluate = method.recipe(setting), _evaluation(setting)
+    run = Trainer(policy, recipe, data, file.train, folder=file.out, evaluate=evaluate).run()
+    return f"the run is in {run.folder}; see it with: steelyard report {run.folder}"
+
+
+def _task(file: TrainFile) -> tuple[Setting, Policy, Sequence[Sample]]:
+    if file.data in WORLDS:
+        world: World = WORLDS[file.data]()
+        if file.model != "world":
+            raise SteelyardError(f"model is {file.model!r}; with data: {file.data} it must be 'world', its own model")
+        return world, world.policy(seed=file.train.seed), world.samples("train", WORLD_ROWS, seed=file.train.seed)
+    from steelyard.learn.data import load_samples
+
+    own = OwnTask(file.model, Path(file.data), frames=file.frames, size=file.size)
+    if "attempts" in file.options:
+        own = replace(own, attempts=int(file.options["attempts"]))
+    return own, _policy(file), load_samples(file.data, frames=file.frames, size=file.size)
+
+
+def _policy(file: TrainFile) -> Policy:
+    from steelyard.policies import LoRA, Sampling, load_policy
+
+    names = ("max_tokens", "temperature", "top_p", "stop")
+    sampling = Sampling(**{name: getattr(file.sampling, name) for name in names})
+    lora = None if file.lora is None else LoRA(rank=file.lora.rank, alpha=file.lora.alpha)
+    return load_policy(
+        file.model,
+        sampling=sampling,
+        dtype=file.dtype,
+        lora=lora,
+        gradient_checkpointing=file.gradient_checkpointing,
+    )
+
+
+def _evaluation(setting: Setting) -> Any:
+    from steelyard.methods.study import validation
+
+    return validation(setting) if isinstance(setting, MovingBlob | VideoQuestions) else None
