@@ -96,7 +96,7 @@ class TrainConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LoraSettings:
-    """Low-rank adapters: `rank`, `alpha` (scale = alpha / rank), `dropout`, names of the layers (empty: the policy's own)."""
+    """Low-rank adapters: `rank`, `alpha` (scale = alpha / rank), `dropout`, `targets` (empty: the usual layers)."""
 
     rank: int = 16
     alpha: float = 32.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from torch import distributed
 
-from steelyard.types import Array, Policy, Rollouts, Sample, Streams, streams
+from steelyard.types import Array, Policy, Rollouts, Sample, SteelyardError, Streams, streams
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,12 +21,30 @@ BUCKET = 16 * 1024 * 1024
 """Numbers in one all-reduce: large enough to fill the link, small enough to be no second copy of the model."""
 
 
+def _launched_together() -> bool:
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def _group() -> Any:
+    """Accelerate's process group, made at the first call; gloo where there is no accelerator."""
+    from accelerate import PartialState
+
+    fresh = not distributed.is_initialized()
+    asked = os.environ.get("ACCELERATE_USE_CPU", "false").lower() in ("1", "true", "yes")
+    state = PartialState(cpu=asked or not torch.accelerator.is_available())
+    if state.num_processes != int(os.environ["WORLD_SIZE"]):
+        words = f"{state.num_processes} of {os.environ['WORLD_SIZE']} processes found each other"
+        raise SteelyardError(f"{words}; start them with accelerate launch or torchrun")
+    if fresh:
+        # Without it the group's threads are still running when the interpreter ends, and abort the process.
+        atexit.register(state.destroy_process_group)
+    return state
+
+
 def local_device() -> torch.device:
     """Where this process's policy belongs: its own device under `accelerate launch`, else the first one."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        from accelerate import PartialState
-
-        return PartialState().device
+    if _launched_together():
+        return _group().device
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -37,11 +56,8 @@ class Shards:
 
     def __init__(self) -> None:
         self.rank, self.count = 0, 1
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            from accelerate import PartialState
-
-            state = PartialState()
-            self.rank, self.count = state.process_index, state.num_processes
+        if _launched_together():
+            self.rank, self.count = _group().process_index, _group().num_processes
 
     @property
     def main(self) -> bool:

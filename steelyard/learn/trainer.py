@@ -199,7 +199,7 @@ class Trainer:
         return figures | {"grad_norm": norm, "skipped": float(not math.isfinite(norm)), "sampler_gap": gap_everywhere}
 
     def _backward(self, batch: MicroBatch) -> tuple[dict[str, Tensor], Tensor]:
-        """Gradients of one micro-batch; its part of the figures, and its distance from the sampler's log-probabilities."""
+        """Gradients of one micro-batch; its part of the figures, and how far the sampler's log-probabilities are."""
         counts = batch.weights > 0
         logprobs = torch.where(batch.mask, self.policy.logprobs(batch.rollouts).float(), batch.old)
         loss, metrics = self.recipe.objective(logprobs, batch.old, batch.reference, batch.advantages)
