@@ -1,3 +1,3 @@
-"""Steelyard, the reward layer of reinforcement-learning post-training: build a reward, audit it, train with it, carry it."""
+"""Steelyard, the reward layer of RL post-training: build a reward, audit it, train a policy with it, carry it on."""
 
 __version__ = "0.1.0"
