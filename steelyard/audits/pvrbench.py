@@ -299,11 +299,13 @@ def pvr_command(
     """`steelyard bench pvr`: evaluate a model on a folder of videos and keep what came of it.
 
     Writes into `out`: `rows.jsonl` (every completion), `pvr.json` (the figures), and `rows/`, from which a call that
-    was cut off goes on. The caller prints `result.table()`.
+    was cut off goes on. Prints the table.
 
     Raises:
         SteelyardError: for questions, videos, kinds or a model that cannot be used.
     """
+    from rich.console import Console
+
     from steelyard.policies import load_policy
     from steelyard.policies.sampling import Sampling
     from steelyard.rewards.judges.endpoint import EndpointJudge
@@ -315,6 +317,7 @@ def pvr_command(
     policy = load_policy(model, sampling=Sampling(max_tokens=max_tokens))
     result = bench.evaluate(policy, judge=judge, batch=batch, folder=out, model=model, progress=progress)
     save_result(result, out)
+    Console().print(result.table(title=f"PVRBench: {model}"))
     return result
 
 
