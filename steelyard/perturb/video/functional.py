@@ -179,6 +179,21 @@ def zoom_blur(image: Array, strength: float, centre: tuple[float, float] = (0.5,
     return work.astype(image.dtype, copy=False)
 
 
+def soften(image: Array, sigma: float) -> Array:
+    """Gaussian blur of [H, W, 3], edges padded; wide ones are computed on a smaller copy."""
+    height, width = image.shape[:2]
+    work = image if image.dtype == np.uint8 else image.astype(np.float32)
+    factor = min(int(sigma / 2), height, width)
+    if factor >= 2:
+        size = (math.ceil(width / factor), math.ceil(height / factor))
+        small = cv2.resize(work, size, interpolation=cv2.INTER_AREA)
+        small = cv2.GaussianBlur(small, (0, 0), sigma / factor, borderType=cv2.BORDER_REPLICATE)
+        soft = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
+    else:
+        soft = cv2.GaussianBlur(work, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
+    return soft.reshape(image.shape).astype(image.dtype, copy=False)
+
+
 def tear(image: Array, bands: Sequence[tuple[float, float, float]]) -> Array:
     """Shift bands of rows sideways, wrapped: (top, height, shift) as shares of the frame's height and width."""
     out = image.copy()

@@ -34,7 +34,7 @@ Step: TypeAlias = Callable[[Array], tuple[Array, Array | None]]
 (None: all of it)."""
 
 RHO = 0.9
-REFERENCE_SIDE = 100
+REFERENCE_SIDE = 48
 """Shorter side up to which lengths in pixels are the sheet's; above it they grow with the frame."""
 
 
@@ -202,7 +202,7 @@ def _scale(scene: Scene) -> float:
 def _motion_blur(scene: Scene) -> Step:
     length = 1 + 2 * math.ceil(round(4 * scene.u * _scale(scene), 6))
     heading, wander = scene.generator.uniform(-35, 35), scene.wander()
-    return lambda frame: (F.motion_blur(frame, length, float(heading + 6 * wander())), None)
+    return lambda frame: (F.motion_blur(frame, length, float(heading + 12 * wander())), None)
 
 
 def _zoom_blur(scene: Scene) -> Step:
@@ -248,12 +248,12 @@ def _crash(scene: Scene) -> Step:
     clear, light, source = cracks(scene.generator, scene.u, scene.height, scene.width)
     wide, added = cv2.merge([clear, clear, clear]), cv2.merge([light, light, light])
     coarse, fine = cv2.convertMaps(source, None, cv2.CV_16SC2)
-    sigma = 0.3 + 0.9 * scene.u * _scale(scene)
+    sigma = 0.3 + 0.45 * scene.u * _scale(scene)
 
     def step(frame: Array) -> tuple[Array, Array]:
         work = frame if frame.dtype == np.uint8 else frame.astype(np.float32)
         split = cv2.remap(work, coarse, fine, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        soft = cv2.GaussianBlur(split, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE).reshape(frame.shape)
+        soft = F.soften(split.reshape(frame.shape), sigma)
         return F.overlay(soft, wide, added).astype(frame.dtype, copy=False), clear
 
     return step
@@ -262,11 +262,11 @@ def _crash(scene: Scene) -> Step:
 def _lens(scene: Scene) -> Step:
     clear, light, film = dirt(scene.generator, scene.u, scene.height, scene.width)
     wide, film = cv2.merge([clear, clear, clear]), cv2.merge([film, film, film])
-    sigma = 0.5 + 3 * scene.u * _scale(scene)
+    sigma = 0.5 + 1.5 * scene.u * _scale(scene)
 
     def step(frame: Array) -> tuple[Array, Array]:
         work = frame if frame.dtype == np.uint8 else frame.astype(np.float32)
-        soft = cv2.GaussianBlur(work, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE).reshape(frame.shape)
+        soft = F.soften(work, sigma)
         mixed = F.overlay(work, 255 - film, np.zeros_like(film))
         mixed = cv2.add(mixed, F.overlay(soft, film, np.zeros_like(film)))
         return F.overlay(mixed, wide, light).astype(frame.dtype, copy=False), clear
