@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
 
-from steelyard.types import Sample, SteelyardError
+from steelyard.perturb.video import OutdoorCorruptions, outdoor_corruptions
+from steelyard.types import Array, Sample, SteelyardError
 from steelyard.worlds.video_questions_scene import render
 from steelyard.worlds.video_questions_tasks import TASKS, Posed, pose
 
@@ -41,6 +42,22 @@ class VideoQuestions:
 
     frames: int = 8
     size: int = 56
+    name = "video-questions"
+    attempts = 8
+
+    @property
+    def corruptions(self) -> OutdoorCorruptions:
+        """All twelve kinds at severities 2 to 4."""
+        return outdoor_corruptions(severities=(2, 3, 4))
+
+    @property
+    def test_corruptions(self) -> OutdoorCorruptions:
+        """What is measured: all twelve kinds at severity 3."""
+        return outdoor_corruptions(severities=(3,))
+
+    def similarity(self, anchors: Sequence[str], candidates: Sequence[str]) -> Array:
+        """Agreement of reasonings, pair by pair [P]; see `reasoning_agreement`."""
+        return np.asarray([reasoning_agreement(a, b) for a, b in zip(anchors, candidates, strict=True)], np.float32)
 
     def __post_init__(self) -> None:
         if self.frames < 4 or self.size < 16:
@@ -75,10 +92,11 @@ class VideoQuestions:
         order = generator.permutation(len(posed.options))
         return _as_sample(f"{split}-{seed}-{index:06d}", task, posed, order.tolist(), self.size)
 
-    def policy(self, *, max_tokens: int = 32) -> VisionLanguagePolicy:
+    def policy(self, *, seed: int = 0, max_tokens: int = 32) -> VisionLanguagePolicy:
         """The tiny Qwen2.5-VL that ships with the library, trained by supervision on clean clips.
 
         Args:
+            seed: changes nothing: there is one shipped base.
             max_tokens: the longest completion that it samples.
 
         Raises:

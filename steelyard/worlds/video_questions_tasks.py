@@ -7,11 +7,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from steelyard.types import Array
+from steelyard.types import Array, SteelyardError
 from steelyard.worlds.video_questions_scene import COLOURS, SHAPES, Look, Scene, Thing, draw_look, project
 
 GRID = 56
 """Pixels in which visibility is judged, whatever the size that is rendered."""
+
+
+ATTEMPTS = 2000
+"""Scenes that are refused before the task is given up; one in two or three is taken."""
 
 
 class Posed(NamedTuple):
@@ -34,10 +38,13 @@ def pose(task: str, frames: int, generator: np.random.Generator) -> Posed:
             answers are balanced however often a scene is refused.
     """
     choice = int(generator.integers(2**16))
-    while True:
+    for _ in range(ATTEMPTS):
         posed = TASKS[task](frames, generator, choice)
         if posed is not None:
             return posed
+    raise SteelyardError(
+        f"no scene for {task!r} in {frames} frames was found in {ATTEMPTS} attempts; ask for more frames"
+    )
 
 
 def _turning(frames: int, generator: np.random.Generator, choice: int) -> Posed | None:
@@ -130,7 +137,8 @@ def _passed_first(frames: int, generator: np.random.Generator, choice: int) -> P
     gone = (seen[..., 3] < 0.6) | (np.abs(seen[..., 0] - GRID / 2) > GRID / 2 + 0.3 * half)
     leaves = np.where(gone.any(0), gone.argmax(0), frames + 9)
     order = np.argsort(leaves)
-    if leaves[order[1]] >= frames or leaves[order[0]] < 2 or leaves[order[1]] - leaves[order[0]] < 2:
+    least = frames // 4
+    if not least <= leaves[order[0]] <= leaves[order[1]] - least < frames - least:
         return None
     way = ["left" if thing.x < 0 else "right" for thing in things]
     first, second = things[order[0]], things[order[1]]
