@@ -115,7 +115,7 @@ class Actions:
     def take(self, rows: Array) -> Actions:
         """The given rows, cut to their longest."""
         mask = self.mask[rows]
-        width = int(mask.any(axis=0).nonzero()[0].max(initial=0)) + 1 if mask.size else mask.shape[1]
+        width = int(np.flatnonzero(mask.any(axis=0)).max(initial=0)) + 1 if mask.size else mask.shape[1]
         data = {name: array[rows, :width] for name, array in self.data.items()}
         return Actions(self.logprobs[rows, :width], mask[:, :width], data, self.temperature)
 

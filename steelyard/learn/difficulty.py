@@ -62,8 +62,8 @@ class Behavioural:
         answers = [self.answer(text) for text in rollouts.completions]
         table = np.empty(len(answers), object)
         table[:] = answers
-        table = table.reshape(2, len(candidates), self.attempts)
-        return [agreement(list(clean), list(corrupted)) for clean, corrupted in zip(*table, strict=True)]
+        branches = table.reshape(2, len(candidates), self.attempts)
+        return [agreement(list(clean), list(corrupted)) for clean, corrupted in zip(*branches, strict=True)]
 
 
 def agreement(clean: Sequence[Hashable], corrupted: Sequence[Hashable]) -> Judgement:

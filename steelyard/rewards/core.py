@@ -318,11 +318,10 @@ def judge_row(
     row: tuple[Any, ...],
 ) -> RowOutcome | str:
     """One row's (value, status, seconds), or a sentence that says why there is none. Runs in the worker."""
-    if isinstance(function, tuple):
-        function = importlib.import_module(function[0]).__dict__[function[1]].function
+    judge: Callable[..., Any] = _found(*function) if isinstance(function, tuple) else function
     start = time.perf_counter()
     try:
-        result = function(**dict(zip(names, row, strict=True)), **options)
+        result = judge(**dict(zip(names, row, strict=True)), **options)
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     seconds = time.perf_counter() - start
@@ -336,6 +335,12 @@ def judge_row(
     if isinstance(result, Verdict):
         return float(result.value), result.status, seconds
     return f"it returned {type(result).__name__} {result!r:.60}, which is no number, Verdict or None"
+
+
+def _found(module: str, name: str) -> Callable[..., Any]:
+    """The function inside a reward that another process knows by its place."""
+    function: Callable[..., Any] = importlib.import_module(module).__dict__[name].function
+    return function
 
 
 @functools.lru_cache(maxsize=8)
