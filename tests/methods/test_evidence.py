@@ -1,0 +1,86 @@
+"""Verdicts, intervals, and a quick run of the harness on real arms."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from steelyard.methods.core import Claim
+from steelyard.methods.evidence import effect_of, judge, overall, paired_bootstrap, run_evidence, verdict_of
+from steelyard.methods.registry import find
+from steelyard.methods.rova import BENCH_TOP
+from steelyard.types import SteelyardError
+
+
+def claim(**threshold: float) -> Claim:
+    return Claim("text", "m", "a", "b", **threshold)
+
+
+def test_effects() -> None:
+    arm, baseline = np.array([0.6, 0.8]), np.array([0.4, 0.6])
+    assert effect_of(claim(at_least=0.1), arm, baseline) == pytest.approx(0.2)
+    assert effect_of(replace(claim(at_least=0.1), form="relative"), arm, baseline) == pytest.approx(0.4)
+    assert effect_of(replace(claim(at_most=0.1), form="share"), arm, baseline) == pytest.approx(1.4)
+
+
+def test_the_bootstrap_is_paired() -> None:
+    seeds = np.array([0.1, 0.5, 0.9, 0.3, 0.7])
+    low, high = paired_bootstrap(claim(at_least=0.1), seeds + 0.1, seeds)
+    assert low == pytest.approx(0.1) and high == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "effect", "interval", "verdict"),
+    [
+        ({"at_least": 0.07}, 0.1, (0.02, 0.2), "holds"),
+        ({"at_least": 0.07}, 0.1, (-0.01, 0.2), "unclear"),
+        ({"at_least": 0.07}, 0.05, (0.02, 0.09), "unclear"),
+        ({"at_least": 0.07}, 0.01, (0.0, 0.02), "fails"),
+        ({"at_least": -0.02}, -0.01, (-0.015, 0.0), "holds"),
+        ({"at_least": -0.02}, -0.01, (-0.03, 0.0), "unclear"),
+        ({"at_least": -0.02}, -0.05, (-0.06, -0.03), "fails"),
+        ({"at_most": 0.4}, 0.3, (0.28, 0.33), "holds"),
+        ({"at_most": 0.4}, 0.39, (0.35, 0.45), "unclear"),
+        ({"at_most": 0.4}, 0.5, (0.45, 0.55), "fails"),
+        ({"at_least": 0.1}, float("nan"), (0.0, 1.0), "unclear"),
+    ],
+)
+def test_verdicts(threshold, effect: float, interval: tuple[float, float], verdict: str) -> None:
+    assert verdict_of(claim(**threshold), effect, interval) == verdict
+
+
+def test_the_whole_holds_only_if_every_claim_does() -> None:
+    assert overall(["holds", "holds"]) == "holds" and overall(["holds", "unclear"]) == "unclear"
+    assert overall(["holds", "fails", "unclear"]) == "fails" and overall([]) == "unclear"
+
+
+def test_claims_need_one_threshold_and_known_measures() -> None:
+    with pytest.raises(SteelyardError, match="one threshold"):
+        claim()
+    seeds = [0, 1]
+    measured = {(arm, s): {"corrupted": 0.5, "clean": 1.0, "agreement": 0.9, "gradient_prompts": 10.0}
+                for arm in BENCH_TOP.arms for s in seeds}  # fmt: skip
+    verdicts = judge(BENCH_TOP, measured, seeds)
+    assert verdicts["verdict"] == "fails", "arms that do not differ must not pass"
+
+
+def test_a_quick_run_writes_every_figure_and_goes_on_from_what_is_there(tmp_path: Path, monkeypatch) -> None:
+    method = find("rova")
+    only = replace(method, evidence=(BENCH_TOP,))
+    monkeypatch.setattr("steelyard.methods.evidence.find", lambda slug: only)
+    out, work = tmp_path / "r.json", tmp_path / "work"
+    first = run_evidence("rova", seeds=1, first_seed=50, out=out, quick=True, work=work, workers=1)
+    assert json.loads(out.read_text())["seeds"] == [50] and first["quick"]
+    assert set(first["experiments"][0]["arms"]) == set(BENCH_TOP.arms)
+    measures = work / "moving-blob" / "rova-50" / "measures.json"
+    stored = json.loads(measures.read_text()) | {"clean": 0.123}
+    measures.write_text(json.dumps(stored))
+    again = run_evidence("rova", seeds=1, first_seed=50, out=out, quick=True, work=work, workers=1)
+    assert again["experiments"][0]["arms"]["rova"]["clean"] == [0.123], "a finished arm is not run again"
+
+
+def test_a_method_without_a_claim_is_refused() -> None:
+    with pytest.raises(SteelyardError, match="nothing to test"):
+        run_evidence("grpo")

@@ -1,0 +1,95 @@
+"""Types: shapes are checked at the border, rows move together, errors name row and column."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from steelyard.types import (
+    Actions,
+    Advantages,
+    Pairs,
+    Rollouts,
+    Sample,
+    Scores,
+    Status,
+    SteelyardError,
+    broadcast_steps,
+    streams,
+)
+
+
+def rollouts(n: int, steps: int = 3) -> Rollouts:
+    samples = [Sample(f"s{i}", "p", columns={"answer": str(i)}) for i in range(n)]
+    mask = np.arange(steps)[None, :] <= np.arange(n)[:, None]
+    actions = Actions(np.arange(n * steps).reshape(n, steps), mask, {"tokens": np.arange(n * steps).reshape(n, steps)})
+    return Rollouts(
+        samples, [f"c{i}" for i in range(n)], group=np.arange(n) // 2, columns={"x": list(range(n))}, actions=actions
+    )
+
+
+def test_take_moves_every_field_of_a_row_together() -> None:
+    picked = rollouts(5).take([3, 0])
+    assert picked.completions == ["c3", "c0"] and picked.column("answer") == ["3", "0"] and picked.column("x") == [3, 0]
+    assert picked.groups.tolist() == [1, 0]
+    assert picked.actions is not None and picked.actions.data["tokens"].tolist() == [[9, 10, 11], [0, 1, 2]]
+
+
+def test_take_cuts_actions_to_the_longest_row_left() -> None:
+    picked = rollouts(5).take(np.array([True, False, False, False, False]))
+    assert picked.actions is not None and picked.actions.mask.shape == (1, 1)
+
+
+@given(st.integers(1, 6), st.integers(1, 6))
+def test_concatenate_undoes_a_cut(n: int, cut: int) -> None:
+    whole = rollouts(n)
+    parts = [whole.take(np.arange(0, min(cut, n))), whole.take(np.arange(min(cut, n), n))]
+    joined = Rollouts.concatenate([part for part in parts if len(part)])
+    assert joined.completions == whole.completions and joined.groups.tolist() == whole.groups.tolist()
+    assert joined.actions is not None and whole.actions is not None
+    width = joined.actions.mask.shape[1]
+    assert (joined.actions.mask == whole.actions.mask[:, :width]).all() and not whole.actions.mask[:, width:].any()
+
+
+def test_a_missing_column_is_named_with_its_row() -> None:
+    some = Rollouts([Sample("a", "p", columns={"answer": 1}), Sample("b", "p")], ["x", "y"])
+    with pytest.raises(SteelyardError, match="row 1 has no column 'answer'"):
+        some.column("answer")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Rollouts([Sample("a", "p")], ["x", "y"]), "samples has 1 rows, completions has 2"),
+        (lambda: Rollouts([Sample("a", "p")], ["x"], columns={"k": [1, 2]}), "column 'k' has 2 rows"),
+        (lambda: Actions(np.zeros((2, 3)), np.zeros((2, 4))), "must both be"),
+        (lambda: Scores(np.zeros((2, 2))), "one number a row"),
+        (lambda: Scores(np.zeros(2), parts={"a": np.zeros(3)}), "'a' has 3 rows"),
+        (lambda: Advantages(np.zeros(2), np.zeros(3)), "must be"),
+        (lambda: Pairs([Sample("a", "p")], ["x"], []), "rejected has 0 rows"),
+        (lambda: Sample("clip", "p", video=np.zeros((0, 4, 4, 3))), "sample 'clip': video"),
+    ],
+)
+def test_wrong_shapes_are_refused_in_one_sentence(make, message: str) -> None:
+    with pytest.raises(SteelyardError, match=message):
+        make()
+
+
+def test_nan_scores_get_a_status() -> None:
+    scores = Scores(np.array([1.0, np.nan]))
+    assert scores.status is not None and scores.status.tolist() == [Status.SCORED, Status.FAILED]
+
+
+def test_streams_do_not_depend_on_how_the_batch_is_cut() -> None:
+    whole = [child.random(3) for child in streams(np.random.default_rng(5), 4)]
+    children = streams(np.random.default_rng(5), 4)
+    parts = [child.random(3) for child in streams(children[:1], 1) + streams(children[1:], 3)]
+    assert np.array_equal(whole, parts)
+    with pytest.raises(SteelyardError, match="2 generators for 3 samples"):
+        streams(children[:2], 3)
+
+
+def test_broadcast_steps_lays_scores_on_actions() -> None:
+    spans = np.array([[[0, 2], [2, 4]], [[1, 3], [-1, -1]]])
+    laid = broadcast_steps(np.array([[1.0, 2.0], [5.0, 9.0]]), spans, 5)
+    assert laid.tolist() == [[1, 1, 2, 2, 0], [0, 5, 5, 0, 0]]
