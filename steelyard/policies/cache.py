@@ -10,7 +10,7 @@ from transformers.cache_utils import DynamicLayer
 
 
 class RoomyLayer(DynamicLayer):
-    """A layer's keys and values [B, heads, K, D] in a buffer with room for `room` more, so that a new token copies nothing old.
+    """A layer's keys and values [B, heads, K, D] in a buffer with room for more, so that a new token moves nothing old.
 
     Args:
         keys, values: [B, heads, K, D], what is known so far.
@@ -46,24 +46,13 @@ class RoomyLayer(DynamicLayer):
         self.values.copy_(values)
 
 
-def empty_cache(model: Any) -> DynamicCache:
-    """A cache to run prompts into; gradients flow through what it holds."""
-    return DynamicCache(config=model.config.get_text_config(decoder=True))
-
-
 def rows_of(cache: Cache, owner: torch.Tensor) -> DynamicCache:
     """The cache of prompts, row by row: row i continues prompt `owner[i]`. Gradients flow back to the prompts."""
     return DynamicCache([(layer.keys[owner], layer.values[owner]) for layer in cache.layers])
 
 
 def roomy(cache: Cache, repeats: int, room: int) -> Cache:
-    """The cache of B prompts repeated for `repeats` rows each, with room for `room` tokens.
-
-    Layers that keep a sliding window are repeated as they are.
-    """
-    if any(cache.is_sliding):
-        cache.batch_repeat_interleave(repeats)
-        return cache
+    """The cache of B prompts repeated for `repeats` rows each, with room for `room` tokens."""
     layers = [
         RoomyLayer(layer.keys.repeat_interleave(repeats, 0), layer.values.repeat_interleave(repeats, 0), room)
         for layer in cache.layers

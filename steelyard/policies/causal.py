@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -12,8 +13,8 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from transformers import Cache, DynamicCache
 
-from steelyard.policies.cache import empty_cache, rows_of
-from steelyard.types import Array
+from steelyard.policies.cache import rows_of
+from steelyard.types import Array, Sample
 
 LOGIT_BUDGET = 2**27
 """Log-probabilities of more logits than this are taken in pieces that are recomputed in the backward pass."""
@@ -34,6 +35,31 @@ class Encoded:
     positions: Array
     next_position: int
     pixels: dict[str, tuple[Array, Array]] = field(default_factory=dict)
+
+
+class PromptMemory:
+    """Encoded prompts by sample, as long as the sample lives; forgotten all together when they pass `budget` bytes.
+
+    A step scores the samples that it has just sampled, so they are encoded once; a data set of videos is not kept.
+    """
+
+    def __init__(self, budget: int = 2**28) -> None:
+        self.budget, self._bytes = budget, 0
+        self._kept: WeakKeyDictionary[Sample, Encoded] = WeakKeyDictionary()
+
+    def get(self, sample: Sample) -> Encoded | None:
+        """What is remembered of this very sample object."""
+        return self._kept.get(sample)
+
+    def keep(self, sample: Sample, encoded: Encoded) -> Encoded:
+        """Remember, and give back."""
+        size = sum(patches.nbytes for patches, _ in encoded.pixels.values()) + encoded.positions.nbytes
+        if self._bytes + size > self.budget:
+            self._kept.clear()
+            self._bytes = 0
+        self._bytes += size
+        self._kept[sample] = encoded
+        return encoded
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,8 +133,11 @@ def head_logits(model: Any, hidden: torch.Tensor) -> torch.Tensor:
 
 
 def prefill(model: Any, prompts: PromptBatch) -> tuple[torch.Tensor, DynamicCache]:
-    """Run the prompts: the hidden states of their last tokens [B, H], and the cache. Gradients flow through both."""
-    cache, embeds = empty_cache(model), embed(model, prompts)
+    """Run the prompts: the hidden states of their last tokens [B, H], and the cache. Gradients flow through both.
+
+    The cache keeps everything, also in layers that look at a sliding window only; their mask hides the rest.
+    """
+    cache, embeds = DynamicCache(), embed(model, prompts)
     mask = causal_mask(model, prompts.mask, prompts.mask.shape[1], embeds.dtype) if prompts.padded else None
     return run_backbone(model, embeds, mask, prompts.positions, cache)[:, -1], cache
 
@@ -122,7 +151,7 @@ def causal_mask(model: Any, seen: torch.Tensor, queries: int, dtype: torch.dtype
     """
     text = model.config.get_text_config(decoder=True)
     implementation = text._attn_implementation
-    if implementation not in ("sdpa", "eager") or "sliding_attention" in (getattr(text, "layer_types", None) or ()):
+    if implementation not in ("sdpa", "eager") or getattr(text, "sliding_window", None) is not None:
         return seen.long()
     keys = seen.shape[1]
     order = torch.arange(keys, device=seen.device)
@@ -242,7 +271,7 @@ def _lengths(mask: torch.Tensor) -> Array:
 def length_buckets(lengths: Array, *, overhead: int = 192, most: int = 4) -> list[Array]:
     """Rows cut into at most `most` sets of like length, so that short rows are not padded to the longest.
 
-    Minimises the sum over sets of (rows × longest + overhead); `overhead` is what one more forward pass costs, in tokens.
+    Minimises the sum over sets of (rows × longest + overhead), `overhead` being what one more pass costs in tokens.
     """
     order = np.argsort(-lengths, kind="stable")
     ordered, n = lengths[order].astype(np.float64), len(lengths)

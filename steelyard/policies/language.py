@@ -7,13 +7,12 @@ from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from steelyard.policies.causal import Encoded, PromptBatch, collate, score_full, score_shared
+from steelyard.policies.causal import Encoded, PromptBatch, PromptMemory, collate, score_full, score_shared
 from steelyard.policies.loading import load_parts
 from steelyard.policies.lora import LoRA, adapter_off, adapter_untouched, base_model
 from steelyard.policies.sampling import Sampling, decode, draw_uniforms, stop_check
@@ -35,7 +34,7 @@ class LanguagePolicy:
     def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, sampling: Sampling) -> None:
         self.module, self.tokenizer, self.sampling = model, tokenizer, sampling
         self._copies: dict[str, Any] = {}
-        self._encoded: WeakKeyDictionary[Sample, Encoded] = WeakKeyDictionary()
+        self._encoded = PromptMemory()
 
     @classmethod
     def from_pretrained(
@@ -59,7 +58,7 @@ class LanguagePolicy:
             device: where to put it; a GPU if there is one.
 
         Raises:
-            SteelyardError: if the folder is missing, is no model folder, or holds an architecture that this class cannot run.
+            SteelyardError: if the folder is missing, is no model folder, or holds an architecture that does not fit.
         """
         model, tokenizer = load_parts(
             path_or_id,
@@ -127,7 +126,7 @@ class LanguagePolicy:
         )
 
     def encode(self, samples: Sequence[Sample], completions: Sequence[str]) -> Rollouts:
-        """Given completions as rollouts (one a sample), ended by the end token, for teacher forcing; log-probabilities are 0."""
+        """Given completions as rollouts (one a sample), ended by the end token; log-probabilities are 0."""
         if len(samples) != len(completions):
             raise SteelyardError(
                 f"{len(samples)} samples and {len(completions)} completions were given; they must be equal"
@@ -141,7 +140,7 @@ class LanguagePolicy:
         return Rollouts(samples=list(samples), completions=list(completions), actions=actions)
 
     def logprobs(self, rollouts: Rollouts, *, copy: str | None = None) -> torch.Tensor:
-        """float32 [N, T]: log-probability of every token that was written, at the temperature it was drawn with; 0 elsewhere.
+        """float32 [N, T]: log-probability of every written token at the temperature it was drawn with; 0 elsewhere.
 
         Rows whose sample is the same object share one pass over the prompt.
 
@@ -170,7 +169,9 @@ class LanguagePolicy:
         if adapter_untouched(self.module):
             self._copies[name] = None
             return
-        self._copies[name] = copying.deepcopy(self.module).requires_grad_(False).eval()
+        kept = copying.deepcopy(self.module).requires_grad_(False).eval()
+        kept.zero_grad(set_to_none=True)
+        self._copies[name] = kept
 
     @property
     def end_tokens(self) -> list[int]:
@@ -197,7 +198,7 @@ class LanguagePolicy:
 
     def _placeholder(self, kind: str) -> str:
         raise SteelyardError(
-            f"a chat message holds a part of type {kind!r}, which a language model cannot read; use a vision-language model"
+            f"a chat message holds a part of type {kind!r}, which only a vision-language model can read"
         )
 
     def _tokens(self, texts: list[str]) -> list[list[int]]:
@@ -213,9 +214,7 @@ class LanguagePolicy:
         longest = getattr(base_model(self.module).config.get_text_config(decoder=True), "max_position_embeddings", None)
         encoded = []
         for sample in samples:
-            if sample not in self._encoded:
-                self._encoded[sample] = self._encode_prompt(sample)
-            prompt = self._encoded[sample]
+            prompt = self._encoded.get(sample) or self._encoded.keep(sample, self._encode_prompt(sample))
             if not len(prompt.ids):
                 raise SteelyardError(f"the prompt of sample {sample.id!r} is empty; give it at least one token")
             if longest is not None and len(prompt.ids) + room > longest:

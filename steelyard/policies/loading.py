@@ -29,7 +29,7 @@ def read_config(path_or_id: str | Path) -> Any:
         )
     if not path.exists() and (path.is_absolute() or str(path_or_id).startswith((".", "~")) or len(path.parts) > 2):
         raise SteelyardError(
-            f"there is no folder {path}; give a folder written by save_pretrained, or a hub id such as Qwen/Qwen2.5-0.5B"
+            f"there is no folder {path}; give a folder written by save_pretrained, or a hub id (owner/name)"
         )
     try:
         return AutoConfig.from_pretrained(str(path_or_id))
@@ -46,7 +46,7 @@ def architecture(config: Any, path_or_id: str | Path, classes: Sequence[str]) ->
     name = next(iter(getattr(config, "architectures", None) or ["none"]))
     if name not in classes:
         raise SteelyardError(
-            f"{path_or_id} holds the architecture {name}, which cannot be run here; it must be one of {', '.join(classes)}"
+            f"{path_or_id} holds the architecture {name}, which does not fit; it must be one of {', '.join(classes)}"
         )
     return name
 

@@ -1,4 +1,4 @@
-"""Low-rank adapters through peft: a large policy trains a few matrices, and its reference is itself with them switched off."""
+"""Low-rank adapters through peft: a large policy trains a few matrices; with them off it is its own reference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sampling from a causal model: one prefill per prompt, a cache shared by its group, finished rows dropped, exact log-probabilities."""
+"""Sampling from a causal model: one prefill a prompt, a cache for its group, finished rows dropped, exact figures."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from steelyard.policies.causal import PromptBatch
 
 DROP_SHARE = 1 / 8
-"""Finished rows leave the batch once they are this share of it; below that, copying the cache costs more than they do."""
+"""Finished rows leave the batch once they are this share of it; below that, moving the cache costs more."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Sampling:
             raise SteelyardError(f"sampling: max_tokens is {self.max_tokens}; at least 1 is needed")
         if not 0 < self.temperature < float("inf"):
             raise SteelyardError(
-                f"sampling: temperature is {self.temperature}; it must be above 0 (use greedy=True for the most likely token)"
+                f"sampling: temperature is {self.temperature}; it must be above 0 (or sample with greedy=True)"
             )
         if not 0 < self.top_p <= 1:
             raise SteelyardError(f"sampling: top_p is {self.top_p}; it must be above 0 and at most 1")
@@ -97,9 +97,10 @@ def choose(
 
 
 def stop_check(tokenizer: Any, stop: Sequence[str]) -> Callable[[torch.Tensor], torch.Tensor] | None:
-    """A function of the tokens so far [B, t] that says which rows [B] have just completed a stop text; None without stop texts.
+    """A function of the tokens so far [B, t] that says which rows [B] have just completed a stop text.
 
-    A token is at least one byte of text, so only the last `len(stop in bytes)` tokens (and one for a joining space) are read.
+    A token is at least one byte of text, so only as many last tokens are read as a stop text has bytes (and one for a
+    joining space). None without stop texts.
     """
     if not stop:
         return None
@@ -187,5 +188,5 @@ def _cut(tokens: torch.Tensor, logprobs: torch.Tensor, lengths: torch.Tensor) ->
 
 
 def draw_uniforms(generators: Sequence[np.random.Generator], n: int, max_tokens: int) -> Array:
-    """float64 [len(generators) * n, max_tokens]: every sample's draws come from its own generator, whatever the batch."""
+    """float64 [len(generators) * n, max_tokens]: every sample's draws come from its own generator."""
     return np.concatenate([generator.random((n, max_tokens)) for generator in generators])

@@ -1,4 +1,4 @@
-"""Vision-language models of the Qwen2.5-VL family as policies: videos and images become patches and placeholder tokens."""
+"""Vision-language models of the Qwen2.5-VL family as policies: video and images become patches and placeholders."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from steelyard.policies.causal import Encoded
 from steelyard.policies.language import LanguagePolicy
+from steelyard.policies.loading import architecture, load_parts, read_config
 from steelyard.policies.lora import LoRA, base_model
 from steelyard.policies.patches import PatchConfig
 from steelyard.policies.sampling import Sampling
@@ -56,9 +57,7 @@ class VisionLanguagePolicy(LanguagePolicy):
         gradient_checkpointing: bool = False,
         device: str | torch.device | None = None,
     ) -> Self:
-        """As `LanguagePolicy.from_pretrained`; the packing of frames is read from the preprocessor files beside the model."""
-        from steelyard.policies.loading import load_parts
-
+        """As `LanguagePolicy.from_pretrained`; how frames are packed is read from the preprocessor files."""
         model, tokenizer = load_parts(
             path_or_id,
             classes=cls.architectures(),
@@ -117,7 +116,7 @@ class VisionLanguagePolicy(LanguagePolicy):
         return Encoded(np.repeat(ids, repeats), positions, following, pixels)
 
     def _positions(self, kinds: Array, pixels: dict[str, tuple[Array, Array]], fps: float | None) -> tuple[Array, int]:
-        """Multimodal rotary positions [3, P] from the model's own `get_rope_index`, and the first one after the prompt."""
+        """Multimodal rotary positions [3, P] by the model's own `get_rope_index`, and the first after the prompt."""
         grids = {kind: torch.from_numpy(pixels[kind][1]) if kind in pixels else None for kind in MODALITIES}
         key = b"|".join(
             [kinds.tobytes(), *(b"" if g is None else g.numpy().tobytes() for g in grids.values()), repr(fps).encode()]
@@ -150,7 +149,7 @@ def _embed_patches(module: Any, patches: torch.Tensor) -> torch.Tensor:
 def _check_media(sample: Sample, kind: str, asked: int, given: int) -> None:
     if asked != given:
         raise SteelyardError(
-            f"the prompt of sample {sample.id!r} asks for {asked} {kind}(s) where the sample holds {given}; they must be equal"
+            f"the prompt of sample {sample.id!r} asks for {asked} {kind}(s) and holds {given}; they must agree"
         )
 
 
@@ -168,8 +167,6 @@ def load_policy(
     Raises:
         SteelyardError: if the folder is missing, is no model folder, or holds an architecture that no policy runs.
     """
-    from steelyard.policies.loading import architecture, read_config
-
     classes = (*LanguagePolicy.architectures(), *VisionLanguagePolicy.architectures())
     name = architecture(read_config(path_or_id), path_or_id, classes)
     policy = VisionLanguagePolicy if name in VisionLanguagePolicy.architectures() else LanguagePolicy

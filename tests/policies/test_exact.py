@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
+import transformers
 
-from steelyard.policies import causal
-from steelyard.policies.sampling import Sampling
+from steelyard.policies import LanguagePolicy, Sampling, causal
 from steelyard.types import Rollouts
-from tests.policies.tiny import language_policy, text_samples, video_samples, vision_policy
+from tests.policies.tiny import language_policy, text_config, text_samples, tokenizer, video_samples, vision_policy
 
 CASES = {"language": (language_policy, text_samples), "vision": (vision_policy, video_samples)}
 
@@ -119,6 +119,40 @@ def test_gradient_checkpointing_gives_the_same_numbers(case):
     for name, gradient in expected.items():
         found = dict(policy.module.named_parameters())[name].grad
         torch.testing.assert_close(found, gradient, atol=1e-4 * max(1.0, float(gradient.abs().max())), rtol=0)
+
+
+FAMILIES = {
+    "Llama": {},
+    "Mistral": {"sliding_window": 6},
+    "Qwen3": {"head_dim": 8},
+    "Qwen2": {"use_sliding_window": True, "sliding_window": 6, "max_window_layers": 1},
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_other_families_and_attentions_are_exact(family, attention):
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{family}Config")(**text_config(**FAMILIES[family]))
+    model = getattr(transformers, f"{family}ForCausalLM")._from_config(config, attn_implementation=attention).eval()
+    policy = LanguagePolicy(model, tokenizer(), Sampling(max_tokens=12))
+    rollouts = policy.sample(text_samples(4), 3, generator=np.random.default_rng(1))
+    expected = plain_forward(policy, rollouts)
+    np.testing.assert_allclose(rollouts.actions.logprobs, expected, atol=1e-4)
+    np.testing.assert_allclose(policy.logprobs(rollouts).detach(), expected, atol=1e-4)
+    values, _ = gradients(policy, causal.score_full, rollouts)
+    np.testing.assert_allclose(values, expected, atol=1e-4)
+
+
+def test_prompts_are_remembered_within_a_budget():
+    policy, samples = vision_policy(Sampling(max_tokens=2)), video_samples(3)
+    policy._prompts(samples[:1], room=2)
+    first = policy._encoded.get(samples[0])
+    policy._prompts(samples[:1], room=2)
+    assert policy._encoded.get(samples[0]) is first
+    policy._encoded.budget = first.pixels["video"][0].nbytes * 2
+    policy._prompts(samples, room=2)
+    assert [policy._encoded.get(sample) is not None for sample in samples] == [False, False, True]
 
 
 @pytest.mark.parametrize("lengths", [[1], [5, 5, 5], [48, 1, 2, 30, 3, 1], list(range(1, 65))])

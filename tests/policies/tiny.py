@@ -40,7 +40,8 @@ def tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def _text(**changes: object) -> dict[str, object]:
+def text_config(**changes: object) -> dict[str, object]:
+    """Settings of a causal model of two layers."""
     base = {
         "vocab_size": 64,
         "hidden_size": 32,
@@ -61,7 +62,7 @@ def _text(**changes: object) -> dict[str, object]:
 def language_policy(sampling: Sampling, *, seed: int = 0, **config: object) -> LanguagePolicy:
     """A random Qwen2 of two layers."""
     torch.manual_seed(seed)
-    return LanguagePolicy(Qwen2ForCausalLM(Qwen2Config(**_text(**config))).eval(), tokenizer(), sampling)
+    return LanguagePolicy(Qwen2ForCausalLM(Qwen2Config(**text_config(**config))).eval(), tokenizer(), sampling)
 
 
 def vision_policy(sampling: Sampling, *, seed: int = 0) -> VisionLanguagePolicy:
@@ -79,7 +80,7 @@ def vision_policy(sampling: Sampling, *, seed: int = 0) -> VisionLanguagePolicy:
         "tokens_per_second": 2,
         "initializer_range": 0.2,
     }
-    text = _text(rope_parameters={"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]})
+    text = text_config(rope_parameters={"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]})
     ids = {"vision_start_token_id": 2, "vision_end_token_id": 3, "video_token_id": 4, "image_token_id": 5}
     config = Qwen2_5_VLConfig(text_config=text, vision_config=tower, tie_word_embeddings=True, **ids)
     model = Qwen2_5_VLForConditionalGeneration(config).eval()
