@@ -333,3 +333,17 @@ def test_a_lazy_data_set_works(tmp_path):
 
     Trainer(TinyPolicy(), recipe(), Lazy(), config(steps=1), folder=tmp_path, progress=False).run()
     assert len(Lazy.asked) == 4
+
+
+def test_weights_that_no_process_reached_stay():
+    module = torch.nn.ModuleDict(
+        {"used": torch.nn.Linear(1, 1), "idle": torch.nn.Linear(1, 1), "far": torch.nn.Linear(1, 1)}
+    )
+    before = {name: p.detach().clone() for name, p in module.named_parameters()}
+    optimiser = Optimiser(module, betas=(0.9, 0.999), weight_decay=0.5)
+    module["used"](torch.ones(1, 1)).sum().backward()
+    elsewhere = [False, False, False, False, True, True]
+    assert len(optimiser.gradients([optimiser.reached(), elsewhere])) == 4
+    optimiser.step(rate=0.1, clip=1.0)
+    moved = {name for name, p in module.named_parameters() if not torch.equal(p, before[name])}
+    assert moved == {"used.weight", "used.bias", "far.weight", "far.bias"}
