@@ -58,7 +58,8 @@ class PVRResult:
         answer_agreement: share of disturbed completions that end in the clean completion's answer.
         reasoning_agreement: mean agreement with the clean completion's reasoning in [0, 1], if it was measured.
         intervals: 95% by `clean`, `mean`, `relative_drop`, `kind/<name>`, `family/<name>`. Of clean and of each kind:
-            Wilson's; of the others: bootstrap over samples, each taken with all its corruptions.
+            Wilson's; of the others: bootstrap over samples, each taken with all its corruptions (Wilson's at 0 and 1,
+            where a bootstrap sees no spread).
         unscored: completions whose accuracy could not be computed; they are in no mean.
         unjudged: disturbed completions for which the judge gave no usable reply.
     """
@@ -150,8 +151,12 @@ def summarise(rows: Sequence[dict[str, Any]], *, config: dict[str, Any], seed: i
     low_high = _bootstrap(table, seed)
     intervals: dict[str, Interval] = {"clean": _wilson(table.scored(CLEAN))}
     intervals |= {f"kind/{kind}": _wilson(table.scored(kind)) for kind in table.kinds}
-    intervals |= {f"family/{name}": low_high(2, i) for i, name in enumerate(table.families)}
-    intervals |= {"mean": low_high(3), "relative_drop": low_high(4)}
+    intervals |= {
+        f"family/{name}": low_high(2, i) if 0 < families[i] < 1 else _wilson(np.full(table.count, families[i]))
+        for i, name in enumerate(table.families)
+    }
+    intervals["mean"] = low_high(3) if 0 < mean < 1 else _wilson(np.full(table.count, mean))
+    intervals["relative_drop"] = low_high(4)
     disturbed = [row for row in rows if row["kind"] != CLEAN]
     by_family = dict(zip(table.families, families.tolist(), strict=True))
     return PVRResult(
@@ -228,9 +233,9 @@ def _bootstrap(table: _Accuracies, seed: int, draws: int = 2000) -> Any:
 def _wilson(values: Array, z: float = 1.959964) -> Interval:
     """Wilson's 95% interval of a mean of numbers in [0, 1]; exact in form for 0/1, wider than needed for fractions."""
     n = len(values)
-    if n == 0:
+    p = float(values.mean()) if n else math.nan
+    if math.isnan(p):
         return math.nan, math.nan
-    p = float(values.mean())
     centre, scale = p + z * z / (2 * n), 1 + z * z / n
     half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)

@@ -23,6 +23,8 @@ from steelyard.types import Judge, Policy, Sample, SteelyardError, streams
 __all__ = ["PVRBench", "PVRResult", "aggregate", "load_questions", "pvr_command", "rule_quality", "summarise"]
 
 Row: TypeAlias = dict[str, Any]
+LONGEST = 768
+"""Tokens of a completion, as in the paper."""
 
 
 class Cell(NamedTuple):
@@ -290,13 +292,15 @@ def pvr_command(
     size: int = 224,
     seed: int = 0,
     batch: int = 8,
-    max_tokens: int = 768,
+    max_tokens: int | None = None,
     judge_model: str | None = None,
     judge_url: str | None = None,
     judge_key_env: str | None = "OPENAI_API_KEY",
     progress: bool = True,
 ) -> PVRResult:
     """`steelyard bench pvr`: evaluate a model on a folder of videos and keep what came of it.
+
+    Without `max_tokens` a completion may have 768 tokens, but no more than a quarter of the model's context.
 
     Writes into `out`: `rows.jsonl` (every completion), `pvr.json` (the figures), and `rows/`, from which a call that
     was cut off goes on. Prints the table.
@@ -314,11 +318,19 @@ def pvr_command(
         videos, questions, frames=frames, size=size, kinds=kinds, severities=severities, seed=seed
     )
     judge = None if judge_model is None else EndpointJudge(judge_model, base_url=judge_url, api_key_env=judge_key_env)
-    policy = load_policy(model, sampling=Sampling(max_tokens=max_tokens))
+    policy = load_policy(model, sampling=Sampling(max_tokens=max_tokens or LONGEST))
+    if max_tokens is None:
+        policy.sampling = Sampling(max_tokens=min(LONGEST, _context(policy) // 4))
     result = bench.evaluate(policy, judge=judge, batch=batch, folder=out, model=model, progress=progress)
     save_result(result, out)
     Console().print(result.table(title=f"PVRBench: {model}"))
     return result
+
+
+def _context(policy: Any) -> int:
+    """Tokens that the model's context holds, prompt and completion together."""
+    config = policy.module.config.get_text_config(decoder=True)
+    return getattr(config, "max_position_embeddings", None) or 4 * LONGEST
 
 
 def save_result(result: PVRResult, folder: str | Path) -> None:

@@ -152,7 +152,8 @@ def accuracy_table(study: Study) -> list[dict[str, Any]]:
             {"name": name, "label": label, "value": pvr.get(name), "interval": _interval(intervals.get(name))}
             for name, label in (("clean", "clean"), ("mean", "corrupted"), ("relative_drop", "relative drop"))
         ]
-        rows.append({"arm": arm, "cells": cells, "agreement": pvr.get("answer_agreement"), "count": pvr.get("count")})
+        row = {"arm": arm, "cells": cells, "agreement": pvr.get("answer_agreement"), "count": pvr.get("count")}
+        rows.append(row | {"reasoning": pvr.get("reasoning_agreement")})
     return rows
 
 

@@ -99,6 +99,14 @@ def test_bootstrap_keeps_a_samples_corruptions_together() -> None:
     assert alike.intervals["mean"][1] - alike.intervals["mean"][0] > 0.2
 
 
+def test_all_right_or_all_wrong_still_has_an_interval() -> None:
+    result = summarise(rows_of({"clean": [1] * 10, "fog": [0] * 10, "dark": [1] * 10}), config={})
+    assert result.intervals["family/weather"] == pytest.approx((0.0, 0.2775), abs=1e-4)
+    assert result.intervals["family/lighting"] == pytest.approx((0.7225, 1.0), abs=1e-4)
+    nothing = summarise(rows_of({"clean": [None] * 3, "fog": [None] * 3}), config={})
+    assert nothing.to_json()["intervals"]["mean"] == [None, None]
+
+
 def test_every_corruption_is_asked_once_and_hurts_where_it_must() -> None:
     result = PVRBench(cards()).evaluate(Eye(), batch=4)
     assert list(result.kinds) == list(KINDS) and list(result.families) == list(FAMILIES)

@@ -103,6 +103,7 @@ def _pvr(generator: np.random.Generator, clean: float, corrupted: float, questio
                 | {"accuracy": float(generator.random() < level), "answer_agrees": float(generator.random() < level)}
             )
             if kind != "clean":
+                rows[-1]["reasoning_agreement"] = 0.5 + 0.5 * level
                 names = ("fragility", "consistency", "belief", "recovery", "attention")
                 rows[-1]["quality"] = {name: 5 * float(generator.random() < level) for name in names}
     return summarise(rows, config={}).to_json()
