@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 import torch
-import torch.utils.tensorboard  # once here, not in every child
+import torch.utils.tensorboard
 
 from steelyard.learn import runs, trainer
 from tests.learn.stateful import start
@@ -68,6 +68,7 @@ def died(status: int) -> str:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    torch.optim.AdamW([torch.zeros(1)])  # what it imports late, once here and not in every child
     plan: list[tuple[Path, list[str]]] = []
     for word in sys.argv[1:]:
         if ":" in word:
