@@ -98,7 +98,7 @@ def snow_tile(places: Array, sizes: Array, layer: Layer, height: int, width: int
     radii = layer.size * side * sizes
     tile = np.zeros((height, width), np.uint8)
     for (x, y), radius in zip(places * (width, height), radii, strict=True):
-        level = round(255 * layer.opacity * min(1.0, 0.35 + 0.65 * radius))
+        level = round(255 * layer.opacity * min(1.0, 0.2 + 0.8 * radius))
         for dx in (0, -width, width) if not radius + 1 < x < width - radius - 1 else (0,):
             for dy in (0, -height, height) if not radius + 1 < y < height - radius - 1 else (0,):
                 _disc(tile, x + dx, y + dy, max(radius, 0.45), level)

@@ -59,18 +59,21 @@ def _slipped(impact: Array, angles: Array, rings: Array, slips: Array, height: i
 
 
 def _draw_cracks(lines: list[Array], impact: Array, u: float, height: int, width: int) -> tuple[Array, Array]:
-    side = min(height, width)
+    side, scale = min(height, width), 2**_SUBPIXEL
     thick = max(1, round(0.0045 * side))
+    faint = min(1.0, 0.6 + 0.002 * side)
     clear = np.full((height, width), 255, np.uint8)
     light = np.zeros((height, width), np.uint8)
-    scale = 2**_SUBPIXEL
-    shadows = [_polyline(line + 0.004 * side) for line in lines]
-    cv2.polylines(clear, shadows, False, 40, thick + 1, cv2.LINE_AA, _SUBPIXEL)
-    cv2.polylines(clear, [_polyline(line) for line in lines], False, 70, thick, cv2.LINE_AA, _SUBPIXEL)
-    cv2.polylines(light, [_polyline(line) for line in lines], False, 175, thick, cv2.LINE_AA, _SUBPIXEL)
+    shadows, edges = ([_polyline(line + shift) for line in lines] for shift in (0.004 * side, 0.0))
+    for image, paths, level, wide in (
+        (clear, shadows, 255 - 215 * faint, max(1, round(0.007 * side))),
+        (clear, edges, 255 - 185 * faint, thick),
+        (light, edges, 175 * faint, thick),
+    ):
+        cv2.polylines(image, paths, False, level, wide, cv2.LINE_AA, _SUBPIXEL)
     middle = (round(impact[0] * scale), round(impact[1] * scale))
     for image, level in ((clear, 25), (light, 190)):
-        cv2.circle(image, middle, round((0.015 + 0.03 * u) * side * scale), level, -1, cv2.LINE_AA, _SUBPIXEL)
+        cv2.circle(image, middle, round((0.01 + 0.018 * u) * side * scale), level, -1, cv2.LINE_AA, _SUBPIXEL)
     dust = cv2.GaussianBlur(light, (0, 0), 0.03 * side + 0.3)
     haze = np.clip(dust.astype(np.float32) * 0.9 * u, 0, 120)
     return (clear * (1 - haze / 255)).astype(np.uint8), cv2.max(light, haze.astype(np.uint8))

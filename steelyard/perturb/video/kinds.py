@@ -217,13 +217,19 @@ def _zoom_blur(scene: Scene) -> Step:
 
 
 def _frame(scene: Scene) -> Step:
-    """With probability 0.4 u a frame is lost (the last one stays) or torn in bands."""
+    """A share 0.4 u of the frames is lost (the last one stays) or torn in bands.
+
+    Each frame has that probability, but the draws are spread evenly over time (steps of the golden ratio), so that
+    a clip of eight frames gets its share too.
+    """
     source = np.random.default_rng(int(scene.generator.integers(2**63)))
+    fate = [float(scene.generator.uniform())]
     shown: list[Array] = []
 
     def step(frame: Array) -> tuple[Array, Array | None]:
-        fate, choice, *rest = source.uniform(0, 1, 11)
-        lost = fate < 0.4 * scene.u
+        fate[0] = (fate[0] + (math.sqrt(5) - 1) / 2) % 1
+        choice, *rest = source.uniform(0, 1, 10)
+        lost = fate[0] < 0.4 * scene.u
         if lost and shown and choice < 0.5:
             return shown[0].copy(), np.zeros(frame.shape[:2], np.uint8)
         clear = None
