@@ -108,6 +108,7 @@ def _dots(arm: Arm, style: dict[str, str], places: Sequence[tuple[float, str]]) 
         "y": [y for y, _ in places],
         "text": [kind.replace("_", " ") for _, kind in places],
         "marker": {"color": style["colour"], "symbol": style["symbol"], "size": 9, "line": line},
+        "cliponaxis": False,
         "error_x": bars | {"color": style["colour"]},
         "hovertemplate": "%{text}: %{x:.1%}<extra>%{fullData.name}</extra>",
     }
@@ -148,7 +149,7 @@ def _dot_figure(data: list[Figure], rows: Sequence[tuple[float, str | None]], fa
     ticks |= {"ticktext": [kind.replace("_", " ") for _, kind in kinds], "range": [last + 0.6, -0.6], "zeroline": False}
     layout = {
         "yaxis": ticks | {"fixedrange": True, "automargin": True, "ticks": "", "showline": False},
-        "xaxis": {"range": [-0.01, 1.01], "tickformat": ".0%", "dtick": 0.2, "title": {"text": "accuracy"}},
+        "xaxis": {"range": [-0.03, 1.03], "tickformat": ".0%", "dtick": 0.2, "title": {"text": "accuracy"}},
         "shapes": bands,
         "annotations": heads_text,
         "hovermode": "closest",

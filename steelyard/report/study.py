@@ -136,7 +136,8 @@ def read_study(folder: Path) -> Study:
         return Study(folder, title or folder.name, claim, command, dict(about.get("card") or {}), arms, examples)
     if any((folder / name).is_file() for name in ("log.jsonl", "pvr.json")):
         arm = _read_arm(folder, folder.resolve().name, folder.resolve().name)
-        return Study(folder, f"Run {arm.name}", "", "", {}, [arm], [])
+        title = f"Run {arm.name}" if arm.log else f"PVRBench of {arm.name}"
+        return Study(folder, title, "", "", {}, [arm], [])
     raise SteelyardError(f"{folder} is no study and no run; it needs a study.json, or a run's log.jsonl or pvr.json")
 
 

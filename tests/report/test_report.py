@@ -181,6 +181,7 @@ def test_only_a_benchmark_is_a_page_too(study: Path, tmp_path: Path) -> None:
     shutil.copy(study / "arms" / "base" / "pvr.json", tmp_path / "pvr.json")
     page = build_report(tmp_path).read_text("utf-8")
     assert "Accuracy by corruption" in page and "What it cost" not in page
+    assert f"PVRBench of {tmp_path.name}" in text_of(page)
 
 
 def test_figures_that_do_not_exist_are_dashes(study: Path, tmp_path: Path) -> None:
