@@ -4,7 +4,7 @@
 
 A step is 64 completions (8 prompts × 8) of at most 48 tokens, a reward, group advantages, a reference pass (KL on),
 one forward and backward pass and one AdamW update. Case `fixed`: no completion ends early. Case `varied`: one token
-in sixteen ends it. Our step runs inside TRL's loop, after each of its steps, so that both see the same load of the machine.
+in sixteen ends it. Our step runs inside TRL's loop, after each of its steps, so that both see the same load.
 At the end both get the same rollouts and advantages, and loss and gradient are compared.
 """
 
@@ -268,9 +268,8 @@ def main() -> None:
     for case, row in cases.items():
         for clock in ("wall", "processor"):
             mine, other, ratio = (row[clock][name] for name in ("seconds_steelyard", "seconds_trl", "ratio"))
-            print(
-                f"{case:7} {clock:9} Steelyard {mine:.3f} s  TRL {other:.3f} s  ratio {ratio:.2f} (wanted {row['wanted']})"
-            )
+            both = f"Steelyard {mine:.3f} s  TRL {other:.3f} s"
+            print(f"{case:7} {clock:9} {both}  ratio {ratio:.2f} (wanted {row['wanted']})")
         print(f"{case:7} mean length {row['mean_length']:.1f}  gradient cosine {row['gradient_cosine']:.7f}")
     if arguments.out:
         arguments.out.write_text(json.dumps(report, indent=2) + "\n")

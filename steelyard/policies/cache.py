@@ -17,6 +17,9 @@ class RoomyLayer(DynamicLayer):
         room: places for further tokens.
     """
 
+    keys: torch.Tensor
+    values: torch.Tensor
+
     def __init__(self, keys: torch.Tensor, values: torch.Tensor, room: int) -> None:
         super().__init__()
         self.lazy_initialization(keys, values)

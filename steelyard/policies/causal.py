@@ -95,9 +95,14 @@ def collate(prompts: Sequence[Encoded], *, device: torch.device, pad: int) -> Pr
         if packs:
             patches, grids = (np.concatenate(arrays) for arrays in zip(*packs, strict=True))
             pixels[kind] = torch.from_numpy(patches).to(device), torch.from_numpy(grids).to(device)
-    tensors = [torch.from_numpy(array).to(device) for array in (ids, mask, positions)]
-    starts = torch.tensor([prompt.next_position for prompt in prompts], device=device)
-    return PromptBatch(*tensors, starts, not mask.all(), pixels)
+    return PromptBatch(
+        ids=torch.from_numpy(ids).to(device),
+        mask=torch.from_numpy(mask).to(device),
+        positions=torch.from_numpy(positions).to(device),
+        next_position=torch.tensor([prompt.next_position for prompt in prompts], device=device),
+        padded=not mask.all(),
+        pixels=pixels,
+    )
 
 
 def embed(model: Any, prompts: PromptBatch) -> torch.Tensor:

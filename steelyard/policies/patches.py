@@ -83,16 +83,19 @@ class PatchConfig:
         Returns:
             float32 [t·h·w, 3 · temporal · patch · patch] and the grid int64 [3] = (t, h, w), in patches.
         """
-        height, width = smart_resize(
-            *frames.shape[1:3], self.patch_size * self.merge_size, self.min_pixels, self.max_pixels
-        )
+        tall, wide = frames.shape[1:3]
+        height, width = smart_resize(tall, wide, self._factor, self.min_pixels, self.max_pixels)
         return self._pack(_resize_tensor(as_uint8(frames), height, width))
 
     def pack_image(self, image: Array) -> tuple[Array, Array]:
         """Patches of a still image, uint8 [H, W, 3]: as `pack_video`, with t = 1."""
-        factor = self.patch_size * self.merge_size
-        height, width = smart_resize(*image.shape[:2], factor, self.image_min_pixels, self.image_max_pixels)
+        tall, wide = image.shape[:2]
+        height, width = smart_resize(tall, wide, self._factor, self.image_min_pixels, self.image_max_pixels)
         return self._pack(_resize_pillow(as_uint8(image), height, width)[None])
+
+    @property
+    def _factor(self) -> int:
+        return self.patch_size * self.merge_size
 
     def _pack(self, frames: Array) -> tuple[Array, Array]:
         missing = -len(frames) % self.temporal_patch_size

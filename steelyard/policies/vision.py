@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import MethodType
 from typing import Any, Self
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 
 from steelyard.policies.causal import Encoded
@@ -17,6 +15,7 @@ from steelyard.policies.loading import architecture, load_parts, read_config
 from steelyard.policies.lora import LoRA, base_model
 from steelyard.policies.patches import PatchConfig
 from steelyard.policies.sampling import Sampling
+from steelyard.policies.tower import quicken
 from steelyard.types import Array, Sample, SteelyardError
 
 MODALITIES = {"image": 1, "video": 2}
@@ -41,8 +40,7 @@ class VisionLanguagePolicy(LanguagePolicy):
         self, model: Any, tokenizer: PreTrainedTokenizerBase, sampling: Sampling, *, pixels: PatchConfig
     ) -> None:
         super().__init__(model, tokenizer, sampling)
-        patches = base_model(model).model.visual.patch_embed
-        patches.forward = MethodType(_embed_patches, patches)
+        quicken(base_model(model).model.visual)
         self.pixels = pixels
         self._rope: dict[bytes, tuple[Array, int]] = {}
 
@@ -138,12 +136,6 @@ class VisionLanguagePolicy(LanguagePolicy):
                 self._rope.clear()
             self._rope[key] = positions[:, 0].numpy(), int(positions.max()) + 1
         return self._rope[key]
-
-
-def _embed_patches(module: Any, patches: torch.Tensor) -> torch.Tensor:
-    """The tower's patch convolution [L, D] -> [L, H] as the matrix product that it is: its stride is its kernel."""
-    weight = module.proj.weight
-    return F.linear(patches.to(weight.dtype), weight.flatten(1))
 
 
 def _check_media(sample: Sample, kind: str, asked: int, given: int) -> None:

@@ -65,9 +65,8 @@ def language_policy(sampling: Sampling, *, seed: int = 0, **config: object) -> L
     return LanguagePolicy(Qwen2ForCausalLM(Qwen2Config(**text_config(**config))).eval(), tokenizer(), sampling)
 
 
-def vision_policy(sampling: Sampling, *, seed: int = 0) -> VisionLanguagePolicy:
-    """A random Qwen2.5-VL: a tower of two layers on patches of 4×4 pixels, and two layers of text."""
-    torch.manual_seed(seed)
+def vision_config() -> Qwen2_5_VLConfig:
+    """A tower of two layers on patches of 4×4 pixels, and two layers of text."""
     tower = {
         "depth": 2,
         "hidden_size": 32,
@@ -82,8 +81,13 @@ def vision_policy(sampling: Sampling, *, seed: int = 0) -> VisionLanguagePolicy:
     }
     text = text_config(rope_parameters={"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]})
     ids = {"vision_start_token_id": 2, "vision_end_token_id": 3, "video_token_id": 4, "image_token_id": 5}
-    config = Qwen2_5_VLConfig(text_config=text, vision_config=tower, tie_word_embeddings=True, **ids)
-    model = Qwen2_5_VLForConditionalGeneration(config).eval()
+    return Qwen2_5_VLConfig(text_config=text, vision_config=tower, tie_word_embeddings=True, **ids)
+
+
+def vision_policy(sampling: Sampling, *, seed: int = 0) -> VisionLanguagePolicy:
+    """A random Qwen2.5-VL."""
+    torch.manual_seed(seed)
+    model = Qwen2_5_VLForConditionalGeneration(vision_config()).eval()
     return VisionLanguagePolicy(model, tokenizer(), sampling, pixels=PIXELS)
 
 
