@@ -193,17 +193,18 @@ def bench_pvr(
     judge: Annotated[
         str | None, typer.Option(help="A model behind an OpenAI-compatible endpoint: rates reasoning.")
     ] = None,
-    judge_url: Annotated[str | None, typer.Option(help="That endpoint; its key is in OPENAI_API_KEY.")] = None,
+    judge_url: Annotated[str | None, typer.Option(help="That endpoint's address.")] = None,
+    judge_key_env: Annotated[
+        str, typer.Option(help="The environment variable that holds its key; empty for an endpoint without one.")
+    ] = "OPENAI_API_KEY",
 ) -> None:
     """Run PVRBench: how much accuracy a video model loses under twelve corruptions in four families.
 
     Example: `steelyard bench pvr --videos clips --questions questions.jsonl --model my-model --out pvr`
     """
-    from rich.console import Console
-
     from steelyard.audits.pvrbench import pvr_command
 
-    result = pvr_command(
+    pvr_command(
         videos,
         questions,
         model,
@@ -217,8 +218,8 @@ def bench_pvr(
         max_tokens=max_tokens,
         judge_model=judge,
         judge_url=judge_url,
+        judge_key_env=judge_key_env or None,
     )
-    Console().print(result.table(title=f"PVRBench: {model}"))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

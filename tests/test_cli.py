@@ -1,7 +1,10 @@
 """The command line: what helps, what it says when something is wrong, and which code it leaves with."""
 
+import importlib
+import inspect
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import typer
@@ -112,9 +115,60 @@ def test_misuse_leaves_with_2(words: tuple[str, ...], capsys: pytest.CaptureFixt
     assert "Error" in err
 
 
+@pytest.mark.parametrize(
+    ("line", "place", "expected"),
+    [
+        ("run rova", "methods.study:run_study", {"slug": "rova", "out": Path("runs/rova"), "seed": 0, "steps": None}),
+        (
+            "run rova --model m --data d.jsonl --steps 3 --out o --seed 4",
+            "methods.study:run_study",
+            {"model": "m", "data": Path("d.jsonl"), "steps": 3, "out": Path("o"), "seed": 4, "world": None},
+        ),
+        ("train c.yaml", "methods.training:train_from_file", {"path": Path("c.yaml")}),
+        (
+            "evidence rova --seeds 3 --first-seed 7 --out e.json --quick",
+            "methods.evidence:run_evidence",
+            {"slug": "rova", "seeds": 3, "first_seed": 7, "out": Path("e.json"), "quick": True},
+        ),
+        ("methods rova", "methods.cards:card_page", {"slug": "rova"}),
+        ("methods", "methods.cards:listing", {}),
+        ("report runs/x", "report:build_report", {}),
+        (
+            "perturb video a.mp4 b.mp4 --kind rain --severity 5 --seed 2",
+            "perturb.video.files:perturb_command",
+            {"source": Path("a.mp4"), "target": Path("b.mp4"), "kind": "rain", "severity": 5, "seed": 2, "grid": None},
+        ),
+        (
+            "bench pvr --videos v --questions q --model m --out o --kind fog --kind rain --severity 5 --judge j",
+            "audits.pvrbench:pvr_command",
+            {"kinds": ("fog", "rain"), "severities": (5,), "judge_model": "j", "judge_key_env": "OPENAI_API_KEY"},
+        ),
+    ],
+)
+def test_commands_hand_over_what_was_typed(
+    line: str, place: str, expected: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("torch", "cv2", "plotly"):
+        pytest.importorskip(module)
+    module_name, name = place.split(":")
+    module = importlib.import_module(f"steelyard.{module_name}")
+    signature = inspect.signature(getattr(module, name))
+    calls: list[dict[str, object]] = []
+
+    def record(*given: object, **named: object) -> str:
+        calls.append(signature.bind(*given, **named).arguments)
+        return ""
+
+    monkeypatch.setattr(module, name, record)
+    with pytest.raises(SystemExit) as left:
+        cli.main(line.split())
+    assert not left.value.code
+    (call,) = calls
+    assert expected.items() <= call.items()
+
+
 def test_the_extras_exist() -> None:
     import tomllib
-    from pathlib import Path
 
     declared = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8"))["project"]
     for extra, modules in cli.EXTRAS.items():
