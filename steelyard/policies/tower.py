@@ -42,11 +42,11 @@ def attend_windows(
     queries, keys = apply_rotary_pos_emb_vision(queries, keys, *position_embeddings)
     parts, order = [], []
     for index in windows_by_size(cu_seqlens):
-        window = [states[index].transpose(1, 2) for states in (queries, keys, values)]
-        attended = F.scaled_dot_product_attention(*window, scale=module.scaling)
+        q, k, v = (states[index].transpose(1, 2) for states in (queries, keys, values))
+        attended = F.scaled_dot_product_attention(q, k, v, scale=module.scaling)
         parts.append(attended.transpose(1, 2).flatten(0, 1))
         order.append(index.flatten())
-    joined = parts[0] if _in_order(order) else torch.cat(parts)[torch.cat(order).argsort()]
+    joined = parts[0] if len(parts) == 1 else torch.cat(parts)[torch.cat(order).argsort()]
     return module.proj(joined.reshape(length, -1))
 
 
@@ -57,8 +57,3 @@ def windows_by_size(ends: torch.Tensor) -> list[torch.Tensor]:
     return [
         starts[sizes == size].unsqueeze(1) + torch.arange(size, device=ends.device) for size in sizes.unique().tolist()
     ]
-
-
-def _in_order(order: list[torch.Tensor]) -> bool:
-    """Windows of one size only stand as they stood."""
-    return len(order) == 1

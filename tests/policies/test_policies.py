@@ -127,6 +127,28 @@ def test_a_chat_template_is_used_for_messages():
     assert policy.tokenizer.decode(policy._encode_prompt(Sample("text", "w9 w10")).ids) == "w9 w10"
 
 
+QWEN_VL_TEMPLATE = (
+    "{% for message in messages %}<|im_start|> {{ message['role'] }} "
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for content in message['content'] %}"
+    "{% if content['type'] == 'image' or 'image' in content %}<|vision_start|><|image_pad|><|vision_end|> "
+    "{% elif content['type'] == 'video' or 'video' in content %}<|vision_start|><|video_pad|><|vision_end|> "
+    "{% elif 'text' in content %}{{ content['text'] }}{% endif %}{% endfor %}{% endif %} <|im_end|> {% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|> assistant {% endif %}"
+)
+"""The parts of Qwen2.5-VL's own chat template that matter here, with spaces for the word-level tokenizer."""
+
+
+def test_qwens_chat_template_gets_one_placeholder_per_merged_patch():
+    policy, sample = vision_policy(SAMPLING), video_samples(3, frames=8)[2]
+    policy.tokenizer.chat_template = QWEN_VL_TEMPLATE
+    encoded = policy._encode_prompt(sample)
+    grids = {kind: int(grid.prod(axis=1).sum()) // 4 for kind, (_, grid) in encoded.pixels.items()}
+    assert grids == {"video": 16, "image": 4}
+    assert [int((encoded.ids == token).sum()) for token in (4, 5, 2, 3)] == [16, 4, 2, 2]
+    rollouts = policy.sample([sample], 2, generator=np.random.default_rng(0))
+    np.testing.assert_allclose(policy.logprobs(rollouts).detach(), rollouts.actions.logprobs, atol=1e-4)
+
+
 def test_a_plain_prompt_gets_its_video_in_front():
     policy = vision_policy(SAMPLING)
     video = np.zeros((4, 16, 16, 3), np.uint8)
