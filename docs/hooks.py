@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,13 +59,29 @@ def benchmarks_page() -> Iterator[str]:
     """The figures beside each benchmark."""
     yield "# Benchmarks\n\nEach runs a peer beside it on the same inputs: `make bench`.\n"
     for path in sorted((ROOT / "benchmarks").glob("*.json")):
-        yield f"## {path.stem}\n"
         result = json.loads(path.read_text("utf-8"))
-        plain = {name: value for name, value in result.items() if not isinstance(value, list | dict)}
-        yield from table(("", ""), plain.items())
-        for value in result.values():
+        yield f"## {path.stem}\n"
+        for name, value in result.items():
             if isinstance(value, list) and value and isinstance(value[0], dict):
                 yield from table(tuple(value[0]), (row.values() for row in value))
+            elif isinstance(value, dict) and value and all(isinstance(inner, dict) for inner in value.values()):
+                columns = [flat(inner) for inner in value.values()]
+                rows = ((key, *(column.get(key, "") for column in columns)) for key in columns[0])
+                yield from table((name, *value), rows)
+        yield from table(("measured with", ""), flat(result).items())
+
+
+def flat(value: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """Nested figures under joined names; rows of tables are left out."""
+    found: dict[str, Any] = {}
+    for name, inner in value.items():
+        label = f"{before} {name}".strip().replace("_", " ")
+        if isinstance(inner, dict):
+            deep = all(isinstance(entry, dict) for entry in inner.values())
+            found |= {} if deep and not before else flat(inner, label)
+        elif not (isinstance(inner, list) and inner and isinstance(inner[0], dict)):
+            found[label] = inner
+    return found
 
 
 def commands_page() -> Iterator[str]:
@@ -99,5 +115,8 @@ def table(head: tuple[str, ...], rows: Any) -> Iterator[str]:
 
 def cell(value: Any) -> str:
     """A value as a table's cell."""
-    text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    return text.replace("|", "\\|").replace("\n", " ")
+    if isinstance(value, list):
+        return ", ".join(map(cell, value))
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return str(value).replace("|", "\\|").replace("\n", " ")
