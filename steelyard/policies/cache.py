@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from transformers import Cache, DynamicCache
+from transformers import Cache
 from transformers.cache_utils import DynamicLayer
 
 
@@ -49,9 +49,15 @@ class RoomyLayer(DynamicLayer):
         self.values.copy_(values)
 
 
-def rows_of(cache: Cache, owner: torch.Tensor) -> DynamicCache:
+def rows_of(cache: Cache, owner: torch.Tensor) -> Cache:
     """The cache of prompts, row by row: row i continues prompt `owner[i]`. Gradients flow back to the prompts."""
-    return DynamicCache([(layer.keys[owner], layer.values[owner]) for layer in cache.layers])
+    layers = []
+    for prompts in cache.layers:
+        rows = DynamicLayer()
+        rows.lazy_initialization(prompts.keys, prompts.values)
+        rows.keys, rows.values = prompts.keys[owner], prompts.values[owner]
+        layers.append(rows)
+    return Cache(layers=layers)
 
 
 def roomy(cache: Cache, repeats: int, room: int) -> Cache:

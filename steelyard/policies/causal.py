@@ -20,6 +20,10 @@ LOGIT_BUDGET = 2**27
 """Log-probabilities of more logits than this are taken in pieces that are recomputed in the backward pass."""
 
 
+PASS_OVERHEAD = {"cpu": 192, "other": 8192}
+"""What one more forward and backward pass costs beside its tokens, in tokens: kernel launches, mostly."""
+
+
 @dataclass(frozen=True, eq=False)
 class Encoded:
     """One prompt, as the model reads it.
@@ -206,7 +210,7 @@ def score_shared(
     lengths = _lengths(mask)
     hidden = [last[torch.from_numpy(owner).to(last.device)]]
     places = [torch.stack([torch.arange(len(tokens)), torch.zeros(len(tokens), dtype=torch.long)])]
-    for rows in length_buckets(lengths):
+    for rows in length_buckets(lengths, overhead=PASS_OVERHEAD["cpu" if tokens.device.type == "cpu" else "other"]):
         steps = int(lengths[rows].max()) - 1
         if steps < 1:
             continue
@@ -273,7 +277,7 @@ def _lengths(mask: torch.Tensor) -> Array:
     return (mask.cpu().numpy() * np.arange(1, mask.shape[1] + 1)).max(axis=1, initial=1)
 
 
-def length_buckets(lengths: Array, *, overhead: int = 192, most: int = 4) -> list[Array]:
+def length_buckets(lengths: Array, *, overhead: int, most: int = 4) -> list[Array]:
     """Rows cut into at most `most` sets of like length, so that short rows are not padded to the longest.
 
     Minimises the sum over sets of (rows × longest + overhead), `overhead` being what one more pass costs in tokens.
