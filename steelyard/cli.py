@@ -236,7 +236,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         words = [word for word in words if word != "--debug"]
     try:
         app(words, prog_name="steelyard")
-    except KeyboardInterrupt:
+    except SystemExit as left:
+        if (stop := _interrupt(left)) is None:
+            raise
+        _complain(str(stop) or "stopped")
         raise SystemExit(INTERRUPTED) from None
     except (ValueError, ImportError, OSError) as error:
         sentence = None if debug else _sentence(error)
@@ -244,6 +247,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         _complain(sentence)
         raise SystemExit(MISUSE) from None
+
+
+def _interrupt(left: SystemExit) -> KeyboardInterrupt | None:
+    """The Ctrl-C that typer turned into an exit, with what the trainer has to say about it."""
+    cause = getattr(left.__context__, "__cause__", None)
+    return cause if isinstance(cause, KeyboardInterrupt) else None
 
 
 def _sentence(error: Exception) -> str | None:

@@ -105,7 +105,15 @@ def test_a_file_that_is_not_there(failing, capsys: pytest.CaptureFixture[str]) -
 
 def test_interrupt_leaves_with_130(failing, capsys: pytest.CaptureFixture[str]) -> None:
     failing(KeyboardInterrupt())
-    assert leave(capsys, "version")[0] == 130
+    assert leave(capsys, "version") == (130, "", "steelyard: stopped\n")
+
+
+def test_an_interrupted_run_says_how_to_go_on(failing, capsys: pytest.CaptureFixture[str]) -> None:
+    class Interrupted(KeyboardInterrupt):
+        """As the trainer raises it."""
+
+    failing(Interrupted("saved at step 3; the same command goes on"))
+    assert leave(capsys, "version") == (130, "", "steelyard: saved at step 3; the same command goes on\n")
 
 
 @pytest.mark.parametrize("words", [("rune",), ("run",), ("evidence", "rova", "--seeds", "0"), ("perturb", "video")])
