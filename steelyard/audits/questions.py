@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from steelyard.rewards.answers import ACCURACY
+from steelyard.rewards.answers import ACCURACY, INSTRUCTION
 from steelyard.types import Array, Sample, SteelyardError
 
 _REQUIRED = ("video", "question", "answer", "problem_type")
@@ -58,8 +58,6 @@ def as_sample(row: dict[str, Any], clip: Array, *, default_id: str = "") -> Samp
 
 def question_text(question: str, options: Sequence[str] = ()) -> str:
     """Question, options and the instruction to reason and answer, as the video world puts them."""
-    from steelyard.worlds.video_questions import INSTRUCTION
-
     return " ".join([question, *options, INSTRUCTION])
 
 

@@ -24,13 +24,15 @@ def bench_for(world: World, count: int, *, split: str = "test") -> PVRBench:
     return PVRBench(samples, kinds=corruptions.kinds, severities=corruptions.severities, seed=TEST_SEED)
 
 
-def measure(world: World, policy: Policy, bench: PVRBench, folder: Path, *, model: str = "") -> PVRResult:
+def measure(
+    world: World, policy: Policy, bench: PVRBench, folder: Path, *, model: str = "", greedy: bool = True
+) -> PVRResult:
     """Evaluate a policy and write `pvr.json` and `rows.jsonl` into a folder."""
 
     def reasoning_agreement(clean: str, disturbed: str) -> float:
         return float(world.similarity([clean], [disturbed])[0])
 
-    result = bench.evaluate(policy, agreement=reasoning_agreement, batch=256, folder=folder, model=model)
+    result = bench.evaluate(policy, agreement=reasoning_agreement, batch=256, greedy=greedy, folder=folder, model=model)
     save_result(result, folder)
     return result
 
@@ -44,6 +46,7 @@ def train_arm(
     data: int,
     bench: PVRBench,
     evaluate: Evaluate | None = None,
+    greedy: bool = True,
     progress: bool = False,
 ) -> dict[str, float]:
     """Train one arm in its run folder (or go on with it), measure it, and keep the figures in `measures.json`.
@@ -58,7 +61,7 @@ def train_arm(
     policy = world.policy(seed=config.seed)
     samples = world.samples("train", data, seed=config.seed)
     run = Trainer(policy, recipe(world), samples, config, folder=folder, evaluate=evaluate, progress=progress).run()
-    result = measure(world, policy, bench, folder, model=folder.name)
+    result = measure(world, policy, bench, folder, model=folder.name, greedy=greedy)
     measures = figures(result) | cost(run)
     done.write_text(json.dumps(measures, indent=1) + "\n")
     return measures

@@ -121,6 +121,7 @@ class Experiment:
         train: settings of every arm; `seed` is replaced.
         claims: what is tested.
         data: rows of the training split; test_count: rows of the test split.
+        greedy: whether policies are measured by their most likely completion, or by one draw at temperature 1.
         quick: what `--quick` changes of `train`, to see that it runs.
     """
 
@@ -131,6 +132,7 @@ class Experiment:
     claims: Sequence[Claim]
     data: int
     test_count: int
+    greedy: bool = True
     quick: Mapping[str, Any] = field(default_factory=dict)
 
 

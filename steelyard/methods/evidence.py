@@ -180,6 +180,7 @@ def run_job(slug: str, experiment_name: str, arm: str, seed: int, folder: Path, 
         folder=folder / experiment.name / f"{arm}-{seed}",
         data=experiment.data,
         bench=bench_for(world, experiment.test_count),
+        greedy=experiment.greedy,
     )
 
 

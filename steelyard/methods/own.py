@@ -10,6 +10,7 @@ from pathlib import Path
 
 from steelyard.methods.core import Split
 from steelyard.perturb.video import OutdoorCorruptions, outdoor_corruptions
+from steelyard.rewards.answers import INSTRUCTION
 from steelyard.rewards.consistency import shared_words
 from steelyard.types import Policy, Sample, SteelyardError
 
@@ -55,7 +56,7 @@ class OwnTask:
     def _rows(self):  # type: ignore[no-untyped-def]
         from steelyard.learn.data import load_samples
 
-        return load_samples(self.data, frames=self.frames, size=self.size)
+        return load_samples(self.data, frames=self.frames, size=self.size, instruction=INSTRUCTION)
 
     @property
     def train_rows(self) -> int:

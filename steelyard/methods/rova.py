@@ -57,14 +57,15 @@ BENCH_TOP = Experiment(
     name="moving-blob",
     world=MovingBlob,
     arms=_ARMS | {"wrong_wiring": wrong_wiring},
-    train=TrainConfig(steps=200, prompts=32, lr=1e-3, weight_decay=0.0, schedule="constant", micro_rows=1024),
+    train=TrainConfig(steps=300, prompts=32, lr=1e-3, weight_decay=0.0, micro_rows=1024),
     claims=(
         Claim("ROVA beats GRPO on clean clips under corruption", "corrupted", "rova", "grpo", at_least=0.07),
         *_SHARED_CLAIMS,
         Claim("the wrong wiring gains less than 0.02 over GRPO", "corrupted", "wrong_wiring", "grpo", at_most=0.02),
     ),
-    data=6400,
-    test_count=1024,
+    data=9600,
+    test_count=128,
+    greedy=False,
     quick={"steps": 4},
 )
 

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from steelyard.learn.config import TrainFile, load_train_config
+from steelyard.learn.sharding import local_device
 from steelyard.learn.trainer import Trainer
 from steelyard.methods.core import Setting, World
 from steelyard.methods.own import OwnTask
 from steelyard.methods.registry import find
+from steelyard.rewards.answers import INSTRUCTION
 from steelyard.types import Policy, Sample, SteelyardError
 from steelyard.worlds.moving_blob import MovingBlob
 from steelyard.worlds.video_questions import VideoQuestions
@@ -48,7 +50,7 @@ def _task(file: TrainFile) -> tuple[Setting, Policy, Sequence[Sample]]:
     own = OwnTask(file.model, Path(file.data), frames=file.frames, size=file.size)
     if "attempts" in file.options:
         own = replace(own, attempts=int(file.options["attempts"]))
-    return own, _policy(file), load_samples(file.data, frames=file.frames, size=file.size)
+    return own, _policy(file), load_samples(file.data, frames=file.frames, size=file.size, instruction=INSTRUCTION)
 
 
 def _policy(file: TrainFile) -> Policy:
@@ -56,13 +58,17 @@ def _policy(file: TrainFile) -> Policy:
 
     names = ("max_tokens", "temperature", "top_p", "stop")
     sampling = Sampling(**{name: getattr(file.sampling, name) for name in names})
-    lora = None if file.lora is None else LoRA(rank=file.lora.rank, alpha=file.lora.alpha)
+    lora = None
+    if file.lora is not None:
+        chosen = {"targets": file.lora.targets} if file.lora.targets else {}
+        lora = LoRA(rank=file.lora.rank, alpha=file.lora.alpha, dropout=file.lora.dropout, **chosen)
     return load_policy(
         file.model,
         sampling=sampling,
         dtype=file.dtype,
         lora=lora,
         gradient_checkpointing=file.gradient_checkpointing,
+        device=local_device(),
     )
 
 

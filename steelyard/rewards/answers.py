@@ -9,6 +9,9 @@ from steelyard.rewards.core import reward
 from steelyard.rewards.overlap import rouge_mean, word_error_rate
 from steelyard.types import Status, Verdict
 
+INSTRUCTION = "Reason in <think> </think> and answer in <answer> </answer>."
+"""What a prompt ends with, so that completions have the form that this file reads."""
+
 _ANSWER = re.compile(r"<answer>\s*(.*?)\s*</answer>", re.DOTALL)
 _THINK = re.compile(r"<think>\s*(.*?)\s*</think>", re.DOTALL)
 _FORMAT = re.compile(r"<think>.*?</think>\s*<answer>.*?</answer>", re.DOTALL)

@@ -97,6 +97,11 @@ def shared_words(anchors: Sequence[str], candidates: Sequence[str]) -> Array:
     return np.asarray(values, np.float32)
 
 
+def same_words(anchors: Sequence[str], candidates: Sequence[str]) -> Array:
+    """1 where both texts are the same words in the same order, else 0."""
+    return np.asarray([float(a.split() == b.split()) for a, b in zip(anchors, candidates, strict=True)], np.float32)
+
+
 def _log_softmax(logits: Array) -> Array:
     shifted = logits - logits.max(axis=-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
