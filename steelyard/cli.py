@@ -239,7 +239,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except SystemExit as left:
         if (stop := _interrupt(left)) is None:
             raise
-        _complain(str(stop) or "stopped")
+        if not str(stop):  # the trainer has said what it saved where the interrupt has words
+            _complain("stopped")
         raise SystemExit(INTERRUPTED) from None
     except (ValueError, ImportError, OSError) as error:
         sentence = None if debug else _sentence(error)
@@ -250,7 +251,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _interrupt(left: SystemExit) -> KeyboardInterrupt | None:
-    """The Ctrl-C that typer turned into an exit, with what the trainer has to say about it."""
+    """The Ctrl-C that typer turned into an exit."""
     cause = getattr(left.__context__, "__cause__", None)
     return cause if isinstance(cause, KeyboardInterrupt) else None
 
