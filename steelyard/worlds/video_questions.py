@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, overload
 import numpy as np
 
 from steelyard.perturb.video import OutdoorCorruptions, outdoor_corruptions
+from steelyard.rewards.answers import INSTRUCTION
 from steelyard.types import Array, Sample, SteelyardError
 from steelyard.worlds.video_questions_scene import render
 from steelyard.worlds.video_questions_tasks import TASKS, Posed, pose
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
-INSTRUCTION = "Reason in <think> </think> and answer in <answer> </answer>."
 _JOINTS = re.compile(r"\b(?:then|and|so)\b|[.,;:]")
 _VERBS = re.compile(r"\b(moves|turns|grows|shrinks|leaves)\b")
 
@@ -31,8 +31,8 @@ class VideoQuestions:
     """Multiple-choice and counting questions about clips of a small simulated camera path.
 
     Tasks, in turn: turning, approaching, which object, how many, passed first. Columns of a sample: `question`,
-    `answer` (a letter, or a number), `problem_type` (`"multiple choice"` or `"numerical"`), `options`
-    (`"A. red box"`, …; empty for numbers), `task`, `reasoning` (the facts from which the answer follows) and
+    `answer` (an option's text, or a number), `problem_type` (`"multiple choice"` or `"numerical"`), `options`
+    (`"red box"`, …; empty for numbers), `task`, `reasoning` (the facts from which the answer follows) and
     `solution` (the whole gold completion).
 
     Args:
@@ -143,9 +143,10 @@ class _Split(Sequence[Sample]):
 
 def _as_sample(sample_id: str, task: str, posed: Posed, order: list[int], size: int) -> Sample:
     """The row of a posed question with its options in the given order."""
-    options = tuple(f"{letter}. {posed.options[k]}" for letter, k in zip("ABCD", order, strict=False))
-    answer = "ABCD"[[posed.options[k] for k in order].index(posed.right)] if options else posed.right
-    text = " ".join([posed.question, *options, INSTRUCTION])
+    options = tuple(posed.options[k] for k in order)
+    answer = posed.right
+    listed = (f"Options: {', '.join(options)}.",) if options else ()
+    text = " ".join([posed.question, *listed, INSTRUCTION])
     return Sample(
         id=sample_id,
         prompt=({"role": "user", "content": ({"type": "video"}, {"type": "text", "text": text})},),
@@ -175,7 +176,7 @@ def reasoning_facts(text: str) -> frozenset[str]:
         Lower-case facts; empty for a text without words.
     """
     inside = re.search(r"<think>(.*?)(?:</think>|$)", text, flags=re.DOTALL)
-    body = re.sub(r"^\s*from left to right", "", (inside[1] if inside else text).lower())
+    body = re.sub(r"^\s*from left\b", "", (inside[1] if inside else text).lower())
     clauses = [" ".join(clause.split()) for clause in _JOINTS.split(body)]
     clauses = [clause for clause in clauses if clause]
     subjects = {f"about: {_VERBS.split(clause)[0].strip()}" for clause in clauses}

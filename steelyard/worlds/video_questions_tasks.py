@@ -62,7 +62,7 @@ def _turning(frames: int, generator: np.random.Generator, choice: int) -> Posed 
         return None
     seen = project(scene, GRID)
     main = int(np.argmin(np.abs(seen[frames // 2, :, 0] - GRID / 2)))
-    reasoning = f"{things[main].name} moves {opposite} so camera turns {direction}"
+    reasoning = f"{things[main].name} moves {opposite} so {direction}"
     return Posed(scene, "Which way does the camera turn?", ("left", "right", "up", "down"), direction, reasoning)
 
 
@@ -76,7 +76,8 @@ def _approaching(frames: int, generator: np.random.Generator, choice: int) -> Po
     seen = project(scene, GRID)
     other = min((k for k in range(3) if k != target), key=lambda k: -abs(seen[frames // 2, k, 0] - seen[0, k, 0]))
     way = "right" if seen[frames // 2, other, 0] > seen[0, other, 0] else "left"
-    reasoning = f"{things[target].name} grows and {things[other].name} moves {way}"
+    name = things[target].name
+    reasoning = f"{name} grows and {things[other].name} moves {way} so {name}"
     options = _options(generator, things, things[target])
     return Posed(scene, "Which object does the camera approach?", options, things[target].name, reasoning)
 
@@ -89,7 +90,7 @@ def _toward(frames: int, generator: np.random.Generator, choice: int) -> Posed |
     if not _apart(scene, 0 if toward else -1, 8) or not _inside(scene, slice(0, frames), 0, margin=4):
         return None
     name, right = things[0].name, "toward" if toward else "away"
-    reasoning = f"{name} {'grows' if toward else 'shrinks'} so camera moves {right}"
+    reasoning = f"{name} {'grows' if toward else 'shrinks'} so {right}"
     return Posed(scene, f"Does the camera move toward or away from the {name}?", ("toward", "away"), right, reasoning)
 
 
@@ -101,7 +102,7 @@ def _which_object(frames: int, generator: np.random.Generator, choice: int) -> P
     order = np.argsort(project(scene, GRID)[-1, :, 0])
     side = ("left", "middle", "right")[choice % 3]
     right = things[order[("left", "middle", "right").index(side)]]
-    reasoning = "from left to right " + " then ".join(things[k].name for k in order)
+    reasoning = "from left " + " then ".join(things[k].name for k in order) + f" so {right.name}"
     options = _options(generator, things, right)
     place = "in the middle" if side == "middle" else f"on the {side}"
     return Posed(scene, f"Which object is {place} at the end?", options, right.name, reasoning)
@@ -115,7 +116,7 @@ def _how_many(frames: int, generator: np.random.Generator, choice: int) -> Posed
     if not (_apart(scene, 0, 7) and _apart(scene, frames - 1, 7)):
         return None
     order = np.argsort(project(scene, GRID)[-1, :, 0])
-    reasoning = "from left to right " + " then ".join(things[k].name for k in order)
+    reasoning = "from left " + " then ".join(things[k].name for k in order) + f" so {count}"
     return Posed(scene, "How many objects are seen?", (), str(count), reasoning)
 
 
@@ -142,7 +143,7 @@ def _passed_first(frames: int, generator: np.random.Generator, choice: int) -> P
         return None
     way = ["left" if thing.x < 0 else "right" for thing in things]
     first, second = things[order[0]], things[order[1]]
-    reasoning = f"{first.name} leaves {way[order[0]]} then {second.name} leaves {way[order[1]]}"
+    reasoning = f"{first.name} leaves {way[order[0]]} then {second.name} leaves {way[order[1]]} so {first.name}"
     return Posed(scene, "Which object was passed first?", _options(generator, things, first), first.name, reasoning)
 
 
@@ -184,9 +185,9 @@ def _approach(target: Thing, frames: int, generator: np.random.Generator) -> Arr
 
 
 def _names(generator: np.random.Generator, count: int) -> list[tuple[str, str]]:
-    """Different (colour, shape) pairs."""
-    colours, picks = list(COLOURS), generator.permutation(len(COLOURS) * len(SHAPES))[:count]
-    return [(colours[pick // len(SHAPES)], SHAPES[pick % len(SHAPES)]) for pick in picks.tolist()]
+    """(colour, shape) pairs, no colour twice."""
+    colours = generator.permutation(list(COLOURS))[:count]
+    return [(str(colour), SHAPES[generator.integers(len(SHAPES))]) for colour in colours]
 
 
 def _things(generator: np.random.Generator, bearings: Array, depths: tuple[float, float]) -> tuple[Thing, ...]:
@@ -208,12 +209,10 @@ def _thing(generator: np.random.Generator, colour: str, shape: str, x: float, z:
 
 def _options(generator: np.random.Generator, things: Sequence[Thing], right: Thing) -> tuple[str, ...]:
     """Four names: the right one, the other things of the scene and, to fill up, one that is not in it."""
-    names = [right.name, *[thing.name for thing in things if thing is not right][:3]]
-    while len(names) < 4:
-        colour, shape = _names(generator, 1)[0]
-        if f"{colour} {shape}" not in names:
-            names.append(f"{colour} {shape}")
-    return tuple(names)
+    shown = [right, *[thing for thing in things if thing is not right][:3]]
+    spare = [colour for colour in generator.permutation(list(COLOURS)) if colour not in {t.colour for t in shown}]
+    others = [f"{colour} {SHAPES[generator.integers(len(SHAPES))]}" for colour in spare[: 4 - len(shown)]]
+    return (*(thing.name for thing in shown), *others)
 
 
 def _apart(scene: Scene, frame: int, pixels: float) -> bool:
