@@ -123,8 +123,8 @@ def methods(slug: Annotated[str | None, typer.Argument(help="Show this method's 
 
 
 @app.command()
-def report(folder: Annotated[Path, typer.Argument(help="A study's folder, as `steelyard run` wrote it.")]) -> None:
-    """Make the HTML page of a study again; one file that needs no network.
+def report(folder: Annotated[Path, typer.Argument(help="The folder of a study or of a single run.")]) -> None:
+    """Make the HTML page of a study or a run (again); one file that needs no network.
 
     Example: `steelyard report runs/demo`
     """
