@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from steelyard.audits.pvrbench import PVRBench, PVRResult, save_result
 from steelyard.learn.config import TrainConfig
+from steelyard.learn.plans import groups
 from steelyard.learn.runs import Run
 from steelyard.learn.trainer import Evaluate, Trainer
 from steelyard.methods.core import RecipeFor, World
-from steelyard.types import Policy
+from steelyard.rewards.answers import correct
+from steelyard.types import PerturbationSampler, Policy, Sample
 
 TEST_SEED = 9
 
@@ -65,6 +69,22 @@ def train_arm(
     measures = figures(result) | cost(run)
     done.write_text(json.dumps(measures, indent=1) + "\n")
     return measures
+
+
+def validation(samples: Sequence[Sample], corruptions: PerturbationSampler, *, draws: int = 4) -> Evaluate:
+    """Accuracy of greedy completions on samples as they are, and under `draws` drawn corruptions each."""
+    generator, plan = np.random.default_rng(17), groups(1, perturb=corruptions)
+    rows = list(samples)
+    disturbed = [plan.draw(sample, generator).view for _ in range(draws) for sample in rows]
+
+    def accuracy(policy: Policy, views: Sequence[Sample]) -> float:
+        rollouts = policy.sample(views, 1, generator=np.random.default_rng(0), greedy=True)
+        return float(np.nanmean(correct(rollouts).values))
+
+    def evaluate(policy: Policy) -> dict[str, float]:
+        return {"clean": accuracy(policy, rows), "corrupted": accuracy(policy, disturbed)}
+
+    return evaluate
 
 
 def figures(result: PVRResult) -> dict[str, float]:

@@ -8,7 +8,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,11 +18,11 @@ import numpy as np
 
 from steelyard.audits.pvrbench import PVRBench, PVRResult
 from steelyard.learn.config import TrainConfig
-from steelyard.methods.arms import bench_for, figures, measure, train_arm
+from steelyard.methods.arms import bench_for, figures, measure, train_arm, validation
 from steelyard.methods.core import Experiment, Method, RecipeFor, World
 from steelyard.methods.own import OwnTask
 from steelyard.methods.registry import find
-from steelyard.types import Policy, SteelyardError
+from steelyard.types import SteelyardError
 
 LABELS = {"base": "base model", "grpo": "GRPO", "grpo_augmented": "GRPO + augmentation", "rova": "ROVA"}
 DEMO_ARMS = ("grpo", "grpo_augmented", "rova")
@@ -153,33 +153,9 @@ def run_arm(plan: Plan, arm: str, threads: int) -> dict[str, float]:
         folder=plan.out / arm,
         data=plan.data,
         bench=bench_for(world, plan.test_count),
-        evaluate=validation(world),
+        evaluate=validation(world.samples("validation", VALIDATION_ROWS, seed=1), world.test_corruptions),
         progress=plan.own is not None,
     )
-
-
-def validation(world: World) -> Callable[[Policy], dict[str, float]]:
-    """Accuracy on a few validation rows, clean and each under one drawn corruption: what the learning curves show."""
-    from steelyard.learn.plans import groups
-    from steelyard.rewards.answers import correct
-    from steelyard.types import Rollouts
-
-    generator = np.random.default_rng(17)
-    samples = list(world.samples("validation", VALIDATION_ROWS, seed=1))
-    plan = groups(1, perturb=world.test_corruptions)
-    disturbed = [plan.draw(sample, generator).view for _ in range(4) for sample in samples]
-
-    def accuracy(rollouts: Rollouts) -> float:
-        return float(np.nanmean(correct(rollouts).values))
-
-    def evaluate(policy: Policy) -> dict[str, float]:
-        seeds = np.random.default_rng(0)
-        return {
-            "clean": accuracy(policy.sample(samples, 1, generator=seeds, greedy=True)),
-            "corrupted": accuracy(policy.sample(disturbed, 1, generator=seeds, greedy=True)),
-        }
-
-    return evaluate
 
 
 def _watch(plan: Plan, futures: Mapping[str, Future[dict[str, float]]]) -> None:

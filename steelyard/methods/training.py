@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from steelyard.learn.config import TrainFile, load_train_config
+from steelyard.learn.data import load_samples
 from steelyard.learn.sharding import local_device
-from steelyard.learn.trainer import Trainer
+from steelyard.learn.trainer import Evaluate, Trainer
+from steelyard.methods.arms import validation
 from steelyard.methods.core import Setting, World
 from steelyard.methods.own import OwnTask
 from steelyard.methods.registry import find
@@ -19,7 +21,7 @@ from steelyard.worlds.moving_blob import MovingBlob
 from steelyard.worlds.video_questions import VideoQuestions
 
 WORLDS: dict[str, type[Any]] = {"moving-blob": MovingBlob, "video-questions": VideoQuestions}
-WORLD_ROWS = 4096
+WORLD_ROWS, VALIDATION_ROWS = 4096, 32
 
 
 def train_from_file(path: Path) -> str:
@@ -34,7 +36,7 @@ def train_from_file(path: Path) -> str:
     file = load_train_config(path)
     method = find(file.method)
     setting, policy, data = _task(file)
-    recipe, evaluate = method.recipe(setting), _evaluation(setting)
+    recipe, evaluate = method.recipe(setting), _evaluation(file, setting)
     run = Trainer(policy, recipe, data, file.train, folder=file.out, evaluate=evaluate).run()
     return f"the run is in {run.folder}; see it with: steelyard report {run.folder}"
 
@@ -45,8 +47,6 @@ def _task(file: TrainFile) -> tuple[Setting, Policy, Sequence[Sample]]:
         if file.model != "world":
             raise SteelyardError(f"model is {file.model!r}; with data: {file.data} it must be 'world', its own model")
         return world, world.policy(seed=file.train.seed), world.samples("train", WORLD_ROWS, seed=file.train.seed)
-    from steelyard.learn.data import load_samples
-
     own = OwnTask(file.model, Path(file.data), frames=file.frames, size=file.size)
     if "attempts" in file.options:
         own = replace(own, attempts=int(file.options["attempts"]))
@@ -72,7 +72,12 @@ def _policy(file: TrainFile) -> Policy:
     )
 
 
-def _evaluation(setting: Setting) -> Any:
-    from steelyard.methods.study import validation
-
-    return validation(setting) if isinstance(setting, MovingBlob | VideoQuestions) else None
+def _evaluation(file: TrainFile, setting: Setting) -> Evaluate | None:
+    """Accuracy clean and under corruption, on the world's validation rows or the file's; none where there are none."""
+    if file.data in WORLDS:
+        world: World = WORLDS[file.data]()
+        return validation(world.samples("validation", VALIDATION_ROWS, seed=1), world.test_corruptions)
+    if file.evaluate is None:
+        return None
+    rows = load_samples(file.evaluate, frames=file.frames, size=file.size, instruction=INSTRUCTION)
+    return validation(rows, setting.corruptions, draws=1)
