@@ -120,18 +120,28 @@ def embed(model: Any, prompts: PromptBatch) -> torch.Tensor:
     return embeds
 
 
+def backbone_of(model: Any) -> Any:
+    """The text model inside a causal or vision-language model: embeddings in, hidden states out."""
+    return getattr(model.model, "language_model", model.model)
+
+
 def run_backbone(
-    model: Any, embeds: torch.Tensor, mask: torch.Tensor | None, positions: torch.Tensor, cache: Cache | None
+    model: Any,
+    embeds: torch.Tensor,
+    mask: torch.Tensor | None,
+    positions: torch.Tensor,
+    cache: Cache | None,
+    **extra: Any,
 ) -> torch.Tensor:
-    """Last hidden states [B, T, H]; the cache, if given, grows by T."""
-    backbone = getattr(model.model, "language_model", model.model)
-    outputs = backbone(
+    """Last hidden states [B, T, H]; the cache, if given, grows by T. `extra` reaches the attention function."""
+    outputs = backbone_of(model)(
         inputs_embeds=embeds,
         attention_mask=mask,
         position_ids=positions,
         past_key_values=cache,
         use_cache=cache is not None,
         return_dict=True,
+        **extra,
     )
     return outputs.last_hidden_state
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-from torch.nn import functional as F
+from transformers import Cache
 
-from steelyard.policies.cache import roomy
-from steelyard.policies.causal import causal_mask, head_logits, prefill, run_backbone
+from steelyard.policies.cache import RoomyLayer, SharedPrompts, sharing
+from steelyard.policies.causal import backbone_of, head_logits, prefill, run_backbone
 from steelyard.types import Array, SteelyardError
 
 if TYPE_CHECKING:
@@ -129,8 +129,8 @@ def decode(
 ) -> Decoded:
     """Complete every prompt n times.
 
-    Each distinct prompt runs once; its cache is then repeated for its n rows. Step t draws token t of every
-    row that still runs. Rows that ended leave the batch and the cache when they are `drop_share` of it.
+    Each distinct prompt runs once and its n rows read the same cache; a row keeps only its own tokens' keys. Step t
+    draws token t of every row that still runs. Rows that ended leave the batch when they are `drop_share` of it.
 
     Args:
         model: a Hugging Face causal model in eval mode.
@@ -152,9 +152,8 @@ def decode(
 
     hidden, cache = prefill(model, prompts)
     logits = head_logits(model, hidden).repeat_interleave(n, dim=0)
-    cache = roomy(cache, n, width - 1)
-    known, position = prompts.ids.shape[1], prompts.next_position.repeat_interleave(n)
-    seen = F.pad(prompts.mask.repeat_interleave(n, dim=0), (0, width), value=True)
+    shared, position = SharedPrompts(cache, prompts.mask, n), prompts.next_position.repeat_interleave(n)
+    own = Cache(layers=[RoomyLayer(layer.keys, n_rows, min(width, 64)) for layer in cache.layers])
     rows, alive = torch.arange(n_rows, device=device), torch.ones(n_rows, dtype=torch.bool, device=device)
     for t in range(width):
         token, logprob = choose(logits, uniform[rows, t], sampling, greedy=greedy)
@@ -170,12 +169,13 @@ def decode(
             break
         if running <= len(alive) * (1 - drop_share):
             keep = alive.nonzero().squeeze(1)
-            cache.batch_select_indices(keep)
-            rows, token, seen, position, alive = rows[keep], token[keep], seen[keep], position[keep], alive[keep]
+            own.batch_select_indices(keep)
+            rows, token, position, alive = rows[keep], token[keep], position[keep], alive[keep]
+            shared.keep(rows)
         embeds = model.get_input_embeddings()(token.unsqueeze(1))
-        mask = causal_mask(model, seen[:, : known + t + 1], 1, embeds.dtype) if prompts.padded else None
-        hidden = run_backbone(model, embeds, mask, (position + t).unsqueeze(1), cache)[:, -1]
-        logits = head_logits(model, hidden)
+        with sharing(backbone_of(model)):
+            hidden = run_backbone(model, embeds, None, (position + t).unsqueeze(1), own, shared=shared)
+        logits = head_logits(model, hidden[:, -1])
     return _cut(tokens, logprobs, lengths)
 
 

@@ -5,7 +5,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers.cache_utils import DynamicLayer
 
+from steelyard.policies.cache import RoomyLayer
 from steelyard.policies.sampling import Sampling, choose, decode, draw_uniforms, inverse_cdf, nucleus
 from steelyard.types import SteelyardError, streams
 from tests.policies.tiny import language_policy, text_samples, video_samples, vision_policy
@@ -103,6 +105,20 @@ def test_a_batch_cut_in_two_gives_the_same_completions(case):
     assert whole.completions == [text for half in halves for text in half.completions]
     assert whole.groups.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
     assert len(set(whole.completions)) > 6
+
+
+def test_a_cache_layer_grows_and_drops_rows():
+    torch.manual_seed(0)
+    layer, peer = RoomyLayer(torch.empty(2, 3, 9, 4), 5, 2), DynamicLayer()
+    for step in range(9):
+        keys, values = torch.randn(len(peer.keys) if step else 5, 3, 1, 4), torch.randn(5, 3, 1, 4)
+        values = values[: len(keys)]
+        found, expected = layer.update(keys, values), peer.update(keys, values)
+        torch.testing.assert_close(found, expected)
+        if step in (2, 6):
+            kept = torch.tensor([0, 2, 3])[: len(keys) - 1]
+            layer.batch_select_indices(kept)
+            peer.batch_select_indices(kept)
 
 
 def test_rows_end_at_the_first_end_token_and_keep_it():
