@@ -80,7 +80,7 @@ def run_evidence(
     Args:
         slug: of the method.
         seeds: how many paired seeds; first_seed: the first of them.
-        out: the JSON file; `results/NN-slug.json` by default.
+        out: the JSON file; by default `results/NN-slug.json`, and in the work folder for a quick run.
         quick: a few steps only, to see that all works; its verdict means nothing.
         work: where runs are kept, so that an interrupted call goes on; `runs/evidence/…` by default.
         workers: processes of one thread each; one a core by default.
@@ -110,7 +110,7 @@ def run_evidence(
         "minutes": round((time.perf_counter() - started) / 60, 1),
         "versions": versions(),
     }
-    target = out or Path("results") / f"{name}.json"
+    target = out or (folder / "quick.json" if quick else Path("results") / f"{name}.json")
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(result, indent=1) + "\n")
     show(result, target)

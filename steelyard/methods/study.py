@@ -122,7 +122,11 @@ def _experiment(method: Method, name: str | None) -> Experiment:
     for experiment in reversed(method.evidence):
         if name in (None, experiment.name):
             return experiment
-    known = ", ".join(e.name for e in method.evidence) or "none"
+    if not method.evidence:
+        raise SteelyardError(
+            f"{method.card.slug!r} has no world; give --model and --data, or run 'rova', which trains it too"
+        )
+    known = ", ".join(e.name for e in method.evidence)
     raise SteelyardError(f"method {method.card.slug!r} has no world {name!r}; it has {known}")
 
 
