@@ -21,6 +21,13 @@ from steelyard.types import PerturbationSampler, Policy, Sample
 TEST_SEED = 9
 
 
+def quiet_loading() -> None:
+    """No bar of its own for every small model that is loaded."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+
+
 def bench_for(world: World, count: int, *, split: str = "test") -> PVRBench:
     """PVRBench on a world's held-out rows, the same for every arm and seed."""
     corruptions = world.test_corruptions

@@ -168,9 +168,10 @@ def run_job(slug: str, experiment_name: str, arm: str, seed: int, folder: Path, 
     """Train and measure one arm with one seed, in a process of its own with one thread."""
     import torch
 
-    from steelyard.methods.arms import bench_for, train_arm
+    from steelyard.methods.arms import bench_for, quiet_loading, train_arm
 
     torch.set_num_threads(1)
+    quiet_loading()
     experiment = next(e for e in _settled(find(slug), quick) if e.name == experiment_name)
     world = experiment.world()
     return train_arm(

@@ -18,7 +18,7 @@ import numpy as np
 
 from steelyard.audits.pvrbench import PVRBench, PVRResult
 from steelyard.learn.config import TrainConfig
-from steelyard.methods.arms import bench_for, figures, measure, train_arm, validation
+from steelyard.methods.arms import bench_for, figures, measure, quiet_loading, train_arm, validation
 from steelyard.methods.core import Experiment, Method, RecipeFor, World
 from steelyard.methods.own import OwnTask
 from steelyard.methods.registry import find
@@ -149,6 +149,7 @@ def run_arm(plan: Plan, arm: str, threads: int) -> dict[str, float]:
 
     if threads:
         torch.set_num_threads(threads)
+        quiet_loading()
     world = plan.world()
     return train_arm(
         world,
@@ -184,6 +185,7 @@ def _logged(log: Path) -> int:
 
 def _measure_base(plan: Plan, bench: PVRBench) -> PVRResult:
     world = plan.world()
+    quiet_loading()
     return measure(world, world.policy(seed=plan.train.seed), bench, plan.out / "base", model="base")
 
 
@@ -275,11 +277,9 @@ def _print_table(plan: Plan, base: PVRResult) -> None:
     measured = {"base": figures(base)} | {
         arm: json.loads((plan.out / arm / "measures.json").read_text()) for arm in plan.arms
     }
-    families = [key for key in measured["base"] if key.startswith("family/")]
-    names = [family.removeprefix("family/") for family in families]
-    table = Table("", "clean", "corrupted", *names, "agreement", "gradient prompts", title="accuracy on held-out clips")
+    table = Table("", "clean", "corrupted", "agreement", "gradient prompts", title="accuracy on held-out clips")
     for name, row in measured.items():
         prompts = f"{row['gradient_prompts']:.0f}" if "gradient_prompts" in row else "–"
-        shown = [row["clean"], row["corrupted"], *(row[f] for f in families), row["agreement"]]
-        table.add_row(LABELS.get(name, name), *(f"{value:.3f}" for value in shown), prompts)
+        shown = (f"{row[key]:.3f}" for key in ("clean", "corrupted", "agreement"))
+        table.add_row(LABELS.get(name, name), *shown, prompts)
     Console(file=sys.stdout).print(table)
