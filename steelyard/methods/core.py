@@ -122,7 +122,7 @@ class Experiment:
         claims: what is tested.
         data: rows of the training split; test_count: rows of the test split.
         greedy: whether policies are measured by their most likely completion, or by one draw at temperature 1.
-        quick: what `--quick` changes of `train`, to see that it runs.
+        quick: what `--quick` changes of `train`, to see that it runs; demo: what `steelyard run` changes.
     """
 
     name: str
@@ -134,6 +134,7 @@ class Experiment:
     test_count: int
     greedy: bool = True
     quick: Mapping[str, Any] = field(default_factory=dict)
+    demo: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -142,7 +142,7 @@ def _settled(method: Method, quick: bool) -> list[Experiment]:
     """The experiments, made small if only their machinery is to be seen."""
     if not quick:
         return list(method.evidence)
-    return [replace(e, train=replace(e.train, **e.quick), data=256, test_count=16) for e in method.evidence]
+    return [replace(e, train=replace(e.train, warmup=0, **e.quick), data=256, test_count=16) for e in method.evidence]
 
 
 def _run_all(

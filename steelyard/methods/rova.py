@@ -73,14 +73,15 @@ VIDEO = Experiment(
     name="video-questions",
     world=VideoQuestions,
     arms=_ARMS,
-    train=TrainConfig(steps=120, prompts=16, lr=3e-4, weight_decay=0.0, schedule="constant", micro_rows=256),
+    train=TrainConfig(steps=100, prompts=64, lr=1e-4, weight_decay=0.0, warmup=10, micro_rows=256),
     claims=(
         Claim("24% relative over GRPO under corruption", "corrupted", "rova", "grpo", at_least=0.24, form="relative"),
         *_SHARED_CLAIMS,
     ),
-    data=4096,
+    data=6400,
     test_count=128,
     quick={"steps": 2, "prompts": 4},
+    demo={"steps": 50},
 )
 
 METHOD = Method(

@@ -186,7 +186,7 @@ def _print(rows: list[list[str]]) -> None:
 
 def main(
     out: Annotated[Path, typer.Option(help="Folder for model, tokenizer, image settings and model card.")],
-    steps: Annotated[int, typer.Option(help="Updates of 32 clips.")] = 900,
+    steps: Annotated[int, typer.Option(help="Updates of 32 clips.")] = 2000,
     seed: Annotated[int, typer.Option(help="Of weights, clips and their order.")] = 0,
     test: Annotated[int, typer.Option(help="Clips of the test split on which the card's table is measured.")] = 500,
     threads: Annotated[int, typer.Option(help="Of torch.")] = 1,
