@@ -66,7 +66,7 @@ class VideoQuestions:
                 "at least 4 frames of 16 pixels are needed"
             )
 
-    def samples(self, split: Split, count: int, *, seed: int = 0, keep: bool = True) -> Sequence[Sample]:
+    def samples(self, split: Split, count: int, *, seed: int = 0, keep: bool | None = None) -> Sequence[Sample]:
         """The first `count` samples of a split, rendered when they are first asked for.
 
         Sample i is a function of (split, seed, i) alone, so a longer call begins with the shorter one's rows.
@@ -75,14 +75,15 @@ class VideoQuestions:
             split: `"train"`, `"validation"` or `"test"`; no clip is in two of them.
             count: number of rows.
             seed: another seed gives other rows.
-            keep: hold on to rendered rows (75 kB each at the default size); without, they are rendered at every access.
+            keep: hold on to rendered rows (75 kB each at the default size) rather than render them at every access; by
+                default all but the train split's, whose rows come once an epoch.
 
         Raises:
             SteelyardError: for an unknown split or a negative count.
         """
         if split not in SPLITS or count < 0:
             raise SteelyardError(f"no {count} samples of split {split!r}; the splits are {', '.join(SPLITS)}")
-        return _Split(self, split, count, seed, keep)
+        return _Split(self, split, count, seed, split != "train" if keep is None else keep)
 
     def sample(self, split: Split, index: int, *, seed: int = 0) -> Sample:
         """Row `index` of a split."""
@@ -90,7 +91,7 @@ class VideoQuestions:
         task = list(TASKS)[index % len(TASKS)]
         posed = pose(task, self.frames, generator)
         order = generator.permutation(len(posed.options))
-        return _as_sample(f"{split}-{seed}-{index:06d}", task, posed, order.tolist(), self.size)
+        return _as_sample(_row_id(split, seed, index), task, posed, order.tolist(), self.size)
 
     def policy(self, *, seed: int = 0, max_tokens: int = 32) -> VisionLanguagePolicy:
         """The tiny Qwen2.5-VL that ships with the library, trained by supervision on clean clips.
@@ -120,6 +121,11 @@ class _Split(Sequence[Sample]):
         self.world, self.split, self.seed, self.keep = world, split, seed, keep
         self._rows: list[Sample | None] = [None] * count
 
+    @property
+    def ids(self) -> list[str]:
+        """The rows' ids, without rendering one."""
+        return [_row_id(self.split, self.seed, row) for row in range(len(self._rows))]
+
     def __len__(self) -> int:
         return len(self._rows)
 
@@ -139,6 +145,10 @@ class _Split(Sequence[Sample]):
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[i] for i in range(len(self)))
+
+
+def _row_id(split: Split, seed: int, index: int) -> str:
+    return f"{split}-{seed}-{index:06d}"
 
 
 def _as_sample(sample_id: str, task: str, posed: Posed, order: list[int], size: int) -> Sample:

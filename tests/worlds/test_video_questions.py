@@ -43,6 +43,7 @@ def test_a_row_is_a_function_of_split_seed_and_index():
 
 
 def test_rows_are_kept_only_where_asked():
+    assert WORLD.samples("train", 3, seed=5).ids == [sample.id for sample in WORLD.samples("train", 3, seed=5)]
     kept, fresh = WORLD.samples("test", 2), WORLD.samples("test", 2, keep=False)
     assert kept[0] is kept[0]
     assert fresh[0] is not fresh[0]
