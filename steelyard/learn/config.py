@@ -209,7 +209,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
             f"the training file cannot be read ({error.__class__.__name__}); give a YAML text file"
         ) from None
     except yaml.YAMLError as error:
-        raise SteelyardError(f"this is not YAML ({' '.join(str(error).split())}); mend the named line") from None
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or "no text"
+        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "the file"
+        raise SteelyardError(f"{where} is not YAML ({problem}); mend it there") from None
     if not isinstance(values, dict):
         raise SteelyardError("the training file holds no mapping; start with method:, model:, data:, out: and train:")
     return values

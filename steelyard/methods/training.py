@@ -42,6 +42,7 @@ def train_from_file(path: Path) -> str:
 
 
 def _task(file: TrainFile) -> tuple[Setting, Policy, Sequence[Sample]]:
+    _check_options(file)
     if file.data in WORLDS:
         world: World = WORLDS[file.data]()
         if file.model != "world":
@@ -49,8 +50,23 @@ def _task(file: TrainFile) -> tuple[Setting, Policy, Sequence[Sample]]:
         return world, world.policy(seed=file.train.seed), world.samples("train", WORLD_ROWS, seed=file.train.seed)
     own = OwnTask(file.model, Path(file.data), frames=file.frames, size=file.size)
     if "attempts" in file.options:
-        own = replace(own, attempts=int(file.options["attempts"]))
-    return own, _policy(file), load_samples(file.data, frames=file.frames, size=file.size, instruction=INSTRUCTION)
+        own = replace(own, attempts=file.options["attempts"])
+    samples = load_samples(file.data, frames=file.frames, size=file.size, instruction=INSTRUCTION)
+    if file.model == "world":
+        raise SteelyardError(
+            f"model: world needs a world as data, one of {', '.join(WORLDS)}; name a model folder or id"
+        )
+    return own, _policy(file), samples
+
+
+def _check_options(file: TrainFile) -> None:
+    known = () if file.data in WORLDS else ("attempts",)
+    for name, value in file.options.items():
+        if name not in known:
+            hint = f"known is {known[0]!r}" if known else f"{file.data} has its own settings, so leave the key out"
+            raise SteelyardError(f"options has an unknown key {name!r}; {hint}")
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise SteelyardError(f"options: {name} is {value!r}; it must be a whole number of at least 1")
 
 
 def _policy(file: TrainFile) -> Policy:
