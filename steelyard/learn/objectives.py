@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -95,10 +95,13 @@ def clipped(
         average: `tokens` weighs every step of the batch alike, `rows` every row alike (GRPO's 1/|o_i|).
 
     Raises:
-        SteelyardError: for a width outside (0, 1] or a negative β.
+        SteelyardError: for a width outside (0, 1], a negative β, or an estimator or average that there is not.
 
     Source: sheet 01, section 3; Schulman et al. 2017; Shao et al. 2024.
     """
     if not 0 < epsilon <= 1 or kl < 0:
         raise SteelyardError(f"epsilon={epsilon} and kl={kl}: epsilon must lie in (0, 1] and kl must not be negative")
+    for value, known in ((estimator, get_args(Estimator)), (average, get_args(Average))):
+        if value not in known:
+            raise SteelyardError(f"clipped: there is no {value!r}; it is one of {', '.join(known)}")
     return Clipped(epsilon, epsilon if epsilon_high is None else epsilon_high, kl, estimator, average)

@@ -70,3 +70,9 @@ def test_the_kl_term_is_added_with_its_weight() -> None:
 def test_settings_that_cannot_work_are_refused(options) -> None:
     with pytest.raises(SteelyardError, match="epsilon must lie"):
         clipped(**options)
+
+
+@pytest.mark.parametrize("options", [{"estimator": "k4"}, {"average": "token"}])
+def test_a_misspelt_choice_is_refused(options) -> None:
+    with pytest.raises(SteelyardError, match="it is one of"):
+        clipped(**options)
