@@ -129,6 +129,21 @@ class SamplingSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class JudgeSettings:
+    """Who compares reasonings: `model` behind an OpenAI-compatible `url`, whose key is in the variable `key_env`."""
+
+    model: str
+    url: str | None = None
+    key_env: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("model", "url", "key_env"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, str) or not value):
+                raise SteelyardError(f"judge.{name} is {value!r}; it must be a text")
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainFile:
     """What a training file says.
 
@@ -142,6 +157,7 @@ class TrainFile:
         options: what the method's recipe takes, by name.
         sampling: how completions are drawn.
         lora: adapters instead of all weights, or none.
+        judge: compares reasonings in methods that reward agreement; without one, they are compared word by word.
         dtype: of the weights: `auto`, `bfloat16`, `float32`, …
         gradient_checkpointing: less memory for more time.
         frames: how many frames of a clip are kept.
@@ -157,6 +173,7 @@ class TrainFile:
     options: Mapping[str, Any] = field(default_factory=dict)
     sampling: SamplingSettings = field(default_factory=lambda: SamplingSettings())
     lora: LoraSettings | None = None
+    judge: JudgeSettings | None = None
     dtype: str = "auto"
     gradient_checkpointing: bool = False
     frames: int = 16
@@ -188,7 +205,8 @@ def load_train_config(path: Path | str) -> TrainFile:
 
 
 def _train_file(values: dict[str, Any], folder: Path) -> TrainFile:
-    sections: dict[str, type[Any]] = {"train": TrainConfig, "sampling": SamplingSettings, "lora": LoraSettings}
+    sections: dict[str, type[Any]] = {"train": TrainConfig, "sampling": SamplingSettings}
+    sections |= {"lora": LoraSettings, "judge": JudgeSettings}
     for name, kind in sections.items():
         if values.get(name) is not None:
             values[name] = make(kind, values[name], where=name)

@@ -16,7 +16,8 @@ from steelyard.methods.core import Setting, World
 from steelyard.methods.own import OwnTask
 from steelyard.methods.registry import find
 from steelyard.rewards.answers import INSTRUCTION
-from steelyard.types import Policy, Sample, SteelyardError
+from steelyard.rewards.judges import EndpointJudge
+from steelyard.types import Judge, Policy, Sample, SteelyardError
 from steelyard.worlds.moving_blob import MovingBlob
 from steelyard.worlds.video_questions import VideoQuestions
 
@@ -44,11 +45,13 @@ def train_from_file(path: Path) -> str:
 def _task(file: TrainFile) -> tuple[Setting, Policy, Sequence[Sample]]:
     _check_options(file)
     if file.data in WORLDS:
+        if file.judge is not None:
+            raise SteelyardError(f"{file.data} compares reasonings by its own rule; leave the key judge out")
         world: World = WORLDS[file.data]()
         if file.model != "world":
             raise SteelyardError(f"model is {file.model!r}; with data: {file.data} it must be 'world', its own model")
         return world, world.policy(seed=file.train.seed), world.samples("train", WORLD_ROWS, seed=file.train.seed)
-    own = OwnTask(file.model, Path(file.data), frames=file.frames, size=file.size)
+    own = OwnTask(file.model, Path(file.data), frames=file.frames, size=file.size, judge=_judge(file))
     if "attempts" in file.options:
         own = replace(own, attempts=file.options["attempts"])
     samples = load_samples(file.data, frames=file.frames, size=file.size, instruction=INSTRUCTION)
@@ -57,6 +60,15 @@ def _task(file: TrainFile) -> tuple[Setting, Policy, Sequence[Sample]]:
             f"model: world needs a world as data, one of {', '.join(WORLDS)}; name a model folder or id"
         )
     return own, _policy(file), samples
+
+
+def _judge(file: TrainFile) -> Judge | None:
+    """The judge that the file names; a missing key ends the run before it begins."""
+    if file.judge is None:
+        return None
+    judge = EndpointJudge(file.judge.model, base_url=file.judge.url, api_key_env=file.judge.key_env)
+    _ = judge.client
+    return judge
 
 
 def _check_options(file: TrainFile) -> None:

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from steelyard.methods.own import OwnTask
 from steelyard.methods.training import train_from_file
+from steelyard.rewards.judges import RuleJudge
 from steelyard.types import SteelyardError
 
 FILE = "method: rova\nmodel: {model}\ndata: {data}\nout: run\noptions: {options}\ntrain: {{steps: 1}}\n"
@@ -14,6 +16,9 @@ FILE = "method: rova\nmodel: {model}\ndata: {data}\nout: run\noptions: {options}
 @pytest.mark.parametrize(
     ("model", "data", "options", "said"),
     [
+        ("world", "moving-blob", "{}\njudge: {model: j}", "moving-blob compares reasonings by its own rule"),
+        ("mine", "rows.jsonl", "{}\njudge: {url: u}", "judge lacks 'model'"),
+        ("mine", "rows.jsonl", "{}\njudge: {model: j, key_env: STEELYARD_NO_SUCH_KEY}", "NO_SUCH_KEY is empty"),
         ("world", "moving-blob", "{attempts: 4}", "unknown key 'attempts'; moving-blob has its own settings"),
         ("mine", "rows.jsonl", "{atempts: 4}", "unknown key 'atempts'; known is 'attempts'"),
         ("mine", "rows.jsonl", "{attempts: many}", "attempts is 'many'; it must be a whole number"),
@@ -31,3 +36,10 @@ def test_a_wrong_file_is_refused_before_a_model_is_asked_for(
     with pytest.raises(SteelyardError, match=said):
         train_from_file(tmp_path / "train.yaml")
     assert not (tmp_path / "run").exists()
+
+
+def test_reasonings_are_compared_by_the_judge_where_there_is_one() -> None:
+    own = OwnTask("mine", Path("rows.jsonl"))
+    assert own.similarity(["a b"], ["a c"]).tolist() == [0.5]
+    judged = OwnTask("mine", Path("rows.jsonl"), judge=RuleJudge(lambda prompt: '{"score": 0.75}'))
+    assert judged.similarity(["a b"], ["a c"]).tolist() == [0.75]
