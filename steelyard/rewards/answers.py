@@ -12,21 +12,21 @@ from steelyard.types import Status, Verdict
 INSTRUCTION = "Reason in <think> </think> and answer in <answer> </answer>."
 """What a prompt ends with, so that completions have the form that this file reads."""
 
-_ANSWER = re.compile(r"<answer>\s*(.*?)\s*</answer>", re.DOTALL)
-_THINK = re.compile(r"<think>\s*(.*?)\s*</think>", re.DOTALL)
+_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
+_THINK = re.compile(r"<think>(.*?)</think>", re.DOTALL)
 _FORMAT = re.compile(r"<think>.*?</think>\s*<answer>.*?</answer>", re.DOTALL)
 
 
 def answer_text(completion: str) -> str | None:
     """What stands in the first answer block, stripped; None where there is no complete block."""
     found = _ANSWER.search(completion)
-    return found.group(1) if found else None
+    return found.group(1).strip() if found else None
 
 
 def think_text(completion: str) -> str | None:
     """What stands in the first think block, stripped; None where there is no complete block."""
     found = _THINK.search(completion)
-    return found.group(1) if found else None
+    return found.group(1).strip() if found else None
 
 
 @reward
