@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,7 @@ from steelyard.learn.advantages import advantages_of
 from steelyard.learn.config import FREE_TO_CHANGE, TrainConfig
 from steelyard.learn.optimiser import Optimiser
 from steelyard.learn.recipe import Recipe, SampleStream
-from steelyard.learn.runs import Checkpoint, Run, RunFolder, load_checkpoint, load_weights, versions, weights
+from steelyard.learn.runs import Checkpoint, Run, RunFolder, load_checkpoint, load_weights, to_json, versions, weights
 from steelyard.learn.sharding import Shards
 from steelyard.learn.steps import (
     MicroBatch,
@@ -154,6 +155,13 @@ class Trainer:
                 f"reward {name!r} returned {len(scores)} scores for {len(rollouts)} rollouts; one a row is needed"
             )
         advantages = self.recipe.advantage(advantages_of(scores), rollouts, scores)
+        if len(advantages.values) != len(rollouts):
+            counts = f"{len(advantages.values)} advantages for {len(rollouts)} rollouts"
+            raise SteelyardError(f"{self.recipe.advantage!r} gave {counts}; one a row is needed")
+        unusable = ~(np.isfinite(advantages.weights) & (advantages.weights >= 0))
+        if unusable.any():
+            row = int(unusable.argmax())
+            raise SteelyardError(f"the weight of row {row} is {advantages.weights[row]}; it must be 0 or more")
         wrong = ~np.isfinite(advantages.values.reshape(len(rollouts), -1)).all(axis=1) & (advantages.weights > 0)
         if wrong.any():
             raise SteelyardError(f"the advantage of row {int(wrong.argmax())} is not finite; give such rows weight 0")
@@ -272,9 +280,9 @@ class Trainer:
         if before is None:
             self._describe("running")
             return
-        old, new = before["config"], self._about["config"]
+        old, new = before.get("config", {}), json.loads(to_json(self._about["config"]))
         differing = [k for k in sorted({*old, *new}) if old.get(k) != new.get(k) and k not in FREE_TO_CHANGE]
-        if before["data_rows"] != self._about["data_rows"]:
+        if before.get("data_rows") != self._about["data_rows"]:
             differing.append("data_rows")
         if differing:
             where, names = self.files.folder, ", ".join(differing)

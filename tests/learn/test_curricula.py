@@ -100,6 +100,9 @@ def test_an_identity_change_is_easy_everywhere() -> None:
         ('{"difficulty": "easy", "confidence": 7}', Judgement("informative", 0.0)),
         ("easy", Judgement("informative", 0.0)),
         ('{"difficulty": ', Judgement("informative", 0.0)),
+        ('{"difficulty": "easy", "confidence": NaN}', Judgement("informative", 0.0)),
+        ('{"difficulty": "easy", "confidence": 1' + "0" * 400 + "}", Judgement("informative", 0.0)),
+        ("{" + "[" * 100_000 + "}", Judgement("informative", 0.0)),
     ],
 )
 def test_self_judgements_are_parsed_strictly(text: str, expected: Judgement) -> None:
@@ -179,3 +182,19 @@ def test_uniform_and_the_stream_give_every_sample_once_an_epoch() -> None:
 def test_a_perturbation_is_worth_nothing_without_pixels() -> None:
     with pytest.raises(SteelyardError):
         VideoPerturbation("dark", 3, 0)(Sample("t", "p"))
+
+
+def test_answers_may_be_tuples_and_there_must_be_some() -> None:
+    policy = Scripted({"s0": ["A"], "s1": ["B"]})
+    plan = two_branches(perturb=outdoor_corruptions(("dark",), severities=(5,)), n=2)
+    candidates = [plan.draw(sample, np.random.default_rng(0)) for sample in samples(2)]
+    judged = behavioural(lambda text: (answer_text(text), 1), attempts=2)(policy, candidates, np.random.default_rng(0))
+    assert [judgement.label for judgement in judged] == ["easy", "difficult"]
+    with pytest.raises(SteelyardError, match="0 attempts"):
+        behavioural(answer_text, attempts=0)
+
+
+def test_samples_of_one_id_cannot_be_told_apart() -> None:
+    stream = SampleStream([Sample("a", "1"), Sample("b", "2"), Sample("a", "3")])
+    with pytest.raises(SteelyardError, match="several samples 'a'"):
+        stream.find("b")
