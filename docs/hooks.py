@@ -90,8 +90,8 @@ def commands_page() -> Iterator[str]:
 
     from steelyard.cli import app
 
-    yield "# Command line\n\nBad input ends with one sentence and exit code 2, a fault of the program with 1, Ctrl-C with"
-    yield "130; `--debug` shows the traceback.\n"
+    yield "# Command line\n\nBad input ends with one sentence and exit code 2, a fault of the program with 1, Ctrl-C"
+    yield "with 130; `--debug` shows the traceback.\n"
     for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
         inner = getattr(command, "commands", None)
         for path, leaf in ((f"{name} {key}", value) for key, value in inner.items()) if inner else ((name, command),):
