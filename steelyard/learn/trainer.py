@@ -280,15 +280,7 @@ class Trainer:
         if before is None:
             self._describe("running")
             return
-        old, new = before.get("config", {}), json.loads(to_json(self._about["config"]))
-        differing = [k for k in sorted({*old, *new}) if old.get(k) != new.get(k) and k not in FREE_TO_CHANGE]
-        if before.get("data_rows") != self._about["data_rows"]:
-            differing.append("data_rows")
-        if differing:
-            where, names = self.files.folder, ", ".join(differing)
-            raise SteelyardError(
-                f"{where} holds a run with another {names}; use its settings to go on, or another folder"
-            )
+        refuse_other_run(self.files.folder, before, self._about)
 
     def _restore_weights(self) -> None:
         """Start every process, and every resumed run's reference, from the weights that the run began with."""
@@ -328,6 +320,21 @@ class Trainer:
     def _stateful(self) -> dict[str, Any]:
         parts = {name: getattr(self.recipe, name) for name in PARTS}
         return {name: part for name, part in parts.items() if hasattr(part, "state_dict")}
+
+
+def refuse_other_run(folder: Path, before: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+    """Nothing, if two descriptions of a run (`config` and `data_rows`) are of the same one.
+
+    Raises:
+        SteelyardError: naming the settings in which they differ.
+    """
+    old, new = before.get("config", {}), json.loads(to_json(about["config"]))
+    differing = [k for k in sorted({*old, *new}) if old.get(k) != new.get(k) and k not in FREE_TO_CHANGE]
+    if before.get("data_rows") != about["data_rows"]:
+        differing.append("data_rows")
+    if differing:
+        names = ", ".join(differing)
+        raise SteelyardError(f"{folder} holds a run with another {names}; use its settings to go on, or another folder")
 
 
 def _finite(row: Mapping[str, Any]) -> dict[str, float]:

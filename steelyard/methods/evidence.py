@@ -86,8 +86,11 @@ def run_evidence(
         workers: processes of one thread each; one a core by default.
 
     Raises:
-        SteelyardError: for an unknown method, or one without an experiment.
+        SteelyardError: for an unknown method, one without an experiment, or no seeds.
     """
+    if seeds < 1 or first_seed < 0 or (workers is not None and workers < 1):
+        given = f"seeds={seeds}, first_seed={first_seed}, workers={workers}"
+        raise SteelyardError(f"{given}: at least one seed and one worker are needed, and no seed is negative")
     method = find(slug)
     if not method.evidence:
         raise SteelyardError(f"method {slug!r} makes no claim of its own, so there is nothing to test; try 'rova'")
