@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -58,7 +59,7 @@ class Trainer:
         progress: whether to show a live line.
 
     Raises:
-        SteelyardError: if the folder holds a run with other settings or data.
+        SteelyardError: if the folder holds a run with other settings, data or recipe.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class Trainer:
         self.stream = SampleStream(data, seed=config.seed)
         self.generator = np.random.default_rng(config.seed)
         self.step = 0
-        self._about: dict[str, Any] = {"config": config.to_json(), "data_rows": len(data), "versions": versions()}
+        self._about: dict[str, Any] = {**about_run(recipe, config, len(data)), "versions": versions()}
         self.shards.from_main(self._claim_folder)
         self._restore_weights()
         self.optimiser = Optimiser(policy.module, betas=config.betas, weight_decay=config.weight_decay)
@@ -322,8 +323,14 @@ class Trainer:
         return {name: part for name, part in parts.items() if hasattr(part, "state_dict")}
 
 
+def about_run(recipe: Recipe, config: TrainConfig, data_rows: int) -> dict[str, Any]:
+    """What must stay the same while a run goes on: its settings, the number of its rows, its recipe as it prints."""
+    parts = {name: re.sub(r" at 0x[0-9a-fA-F]+", "", repr(getattr(recipe, name))) for name in PARTS}
+    return {"config": config.to_json(), "data_rows": data_rows, "recipe": parts}
+
+
 def refuse_other_run(folder: Path, before: Mapping[str, Any], about: Mapping[str, Any]) -> None:
-    """Nothing, if two descriptions of a run (`config` and `data_rows`) are of the same one.
+    """Nothing, if two descriptions by `about_run` are of the same run.
 
     Raises:
         SteelyardError: naming the settings in which they differ.
@@ -332,6 +339,8 @@ def refuse_other_run(folder: Path, before: Mapping[str, Any], about: Mapping[str
     differing = [k for k in sorted({*old, *new}) if old.get(k) != new.get(k) and k not in FREE_TO_CHANGE]
     if before.get("data_rows") != about["data_rows"]:
         differing.append("data_rows")
+    parts = before.get("recipe", about["recipe"])  # absent in runs of older versions
+    differing += [name for name in PARTS if parts.get(name) != about["recipe"][name]]
     if differing:
         names = ", ".join(differing)
         raise SteelyardError(f"{folder} holds a run with another {names}; use its settings to go on, or another folder")

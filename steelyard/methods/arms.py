@@ -15,7 +15,7 @@ from steelyard.audits.pvrbench import PVRBench, PVRResult, save_result
 from steelyard.learn.config import TrainConfig
 from steelyard.learn.plans import groups
 from steelyard.learn.runs import Run, RunFolder
-from steelyard.learn.trainer import Evaluate, Trainer, refuse_other_run
+from steelyard.learn.trainer import Evaluate, Trainer, about_run, refuse_other_run
 from steelyard.methods.core import RecipeFor, World
 from steelyard.rewards.answers import correct
 from steelyard.types import PerturbationSampler, Policy, Sample
@@ -71,12 +71,12 @@ def train_arm(
         and what it cost: `gradient_prompts`, `rollouts`, `judge_samples`, `seconds`.
 
     Raises:
-        SteelyardError: if the folder holds an arm that was trained with other settings.
+        SteelyardError: if the folder holds an arm that was trained with other settings or another recipe.
     """
     done, before = folder / "measures.json", RunFolder(folder).described()
     if done.exists():
         if before is not None:
-            refuse_other_run(folder, before, {"config": config.to_json(), "data_rows": data})
+            refuse_other_run(folder, before, about_run(recipe(world), config, data))
         return dict(json.loads(done.read_text("utf-8")))
     policy = world.policy(seed=config.seed)
     samples = world.samples("train", data, seed=config.seed)

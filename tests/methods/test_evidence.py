@@ -9,6 +9,7 @@ import pytest
 
 from steelyard.learn.config import TrainConfig
 from steelyard.learn.runs import RunFolder
+from steelyard.learn.trainer import about_run
 from steelyard.methods.arms import bench_for, train_arm, validation
 from steelyard.methods.core import Claim
 from steelyard.methods.evidence import effect_of, judge, overall, paired_bootstrap, run_evidence, verdict_of
@@ -113,6 +114,10 @@ def test_a_finished_arm_is_not_passed_off_as_one_of_other_settings(tmp_path: Pat
     assert arm(config) == {"clean": 0.5}
     with pytest.raises(SteelyardError, match="holds a run with another steps; use its settings"):
         arm(replace(config, steps=3))
+    world = BENCH_TOP.world()
+    RunFolder(tmp_path).describe(about_run(BENCH_TOP.arms["rova"](world), config, 8))
+    with pytest.raises(SteelyardError, match="another plan, reward, advantage, curriculum;"):
+        arm(config)
     describe(config, 9)
     with pytest.raises(SteelyardError, match="another data_rows"):
         arm(config)
