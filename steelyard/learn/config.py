@@ -71,6 +71,9 @@ class TrainConfig:
         object.__setattr__(self, "trackers", _trackers(self.trackers))
         for name in ("lr", "weight_decay", "grad_clip"):
             object.__setattr__(self, name, _positive(name, getattr(self, name), zero=name != "grad_clip"))
+        for name in ("lr", "weight_decay"):
+            if math.isinf(getattr(self, name)):
+                raise SteelyardError(f"{name} is infinite; it must be a finite number")
         if self.schedule not in get_args(Schedule):
             raise SteelyardError(f"schedule is {self.schedule!r}; it must be one of {', '.join(get_args(Schedule))}")
         if self.warmup > self.steps:

@@ -125,6 +125,11 @@ def test_the_policy_is_asked_with_both_of_its_outputs_and_the_disturbed_clip() -
     assert np.array_equal(seen[0].video, candidate.view.video)
 
 
+def test_an_unknown_label_is_not_taken_for_difficult() -> None:
+    with pytest.raises(SteelyardError, match="'hard' is unknown"):
+        route(Judgement("hard", 1.0), tau=0.8, k_max=3)  # type: ignore[arg-type]
+
+
 def test_routing_follows_the_sheet() -> None:
     assert route(Judgement("easy", 0.8), tau=0.8, k_max=3) == "discard"
     assert route(Judgement("easy", 0.7), tau=0.8, k_max=3) == "train"

@@ -273,6 +273,7 @@ def test_logs_are_strict_json():
         ({"steps": 0}, "steps is 0"),
         ({"prompts": 1.5}, "prompts is 1.5"),
         ({"lr": "fast"}, "lr is 'fast'"),
+        ({"lr": math.inf}, "lr is infinite"),
         ({"grad_clip": 0}, "grad_clip is 0"),
         ({"schedule": "linear"}, "cosine, constant"),
         ({"warmup": 7}, "warmup is 7 steps of 6"),

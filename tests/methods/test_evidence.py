@@ -30,6 +30,16 @@ def test_effects() -> None:
     assert effect_of(replace(claim(at_most=0.1), form="share"), arm, baseline) == pytest.approx(1.4)
 
 
+def test_a_baseline_of_zero_is_unclear_without_a_warning(recwarn) -> None:
+    ratio, zeros = replace(claim(at_least=0.1), form="share"), np.zeros(3)
+    for arm in (zeros, zeros + 1):
+        effect, interval = float(effect_of(ratio, arm, zeros)), paired_bootstrap(ratio, arm, zeros)
+        assert verdict_of(ratio, effect, interval) == "unclear"
+    assert not len(recwarn)
+    with pytest.raises(SteelyardError, match="has the form 'relativ'"):
+        replace(ratio, form="relativ")  # type: ignore[arg-type]
+
+
 def test_the_bootstrap_is_paired() -> None:
     seeds = np.array([0.1, 0.5, 0.9, 0.3, 0.7])
     low, high = paired_bootstrap(claim(at_least=0.1), seeds + 0.1, seeds)
