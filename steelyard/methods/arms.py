@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from steelyard.audits.cell_store import write_whole
-from steelyard.audits.pvrbench import PVRBench, PVRResult, save_result
+from steelyard.audits.pvrbench import PVRBench, PVRResult, rule_quality, save_result
 from steelyard.learn.config import TrainConfig
 from steelyard.learn.plans import groups
 from steelyard.learn.runs import Run, RunFolder
@@ -42,12 +42,15 @@ def bench_for(world: World, count: int, *, split: str = "test") -> PVRBench:
 def measure(
     world: World, policy: Policy, bench: PVRBench, folder: Path, *, model: str = "", greedy: bool = True
 ) -> PVRResult:
-    """Evaluate a policy and write `pvr.json` and `rows.jsonl` into a folder."""
+    """Evaluate a policy and write `pvr.json` and `rows.jsonl`; reasoning is scored by rule where the gold is known."""
 
     def reasoning_agreement(clean: str, disturbed: str) -> float:
         return float(world.similarity([clean], [disturbed])[0])
 
-    result = bench.evaluate(policy, agreement=reasoning_agreement, batch=256, greedy=greedy, folder=folder, model=model)
+    judged = rule_quality if "reasoning" in bench.samples[0].columns else None
+    result = bench.evaluate(
+        policy, judge=judged, agreement=reasoning_agreement, batch=256, greedy=greedy, folder=folder, model=model
+    )
     save_result(result, folder)
     return result
 

@@ -125,15 +125,14 @@ def run_evidence(
 def judge(
     experiment: Experiment, measured: Mapping[tuple[str, int], dict[str, float]], seeds: Sequence[int]
 ) -> dict[str, Any]:
-    """All claims of one experiment, tested on its measures by (arm, seed)."""
+    """All claims of one experiment, tested on its measures by (arm, seed); one seed alone settles none."""
     arms = {arm: {k: [measured[arm, s][k] for s in seeds] for k in measured[arm, seeds[0]]} for arm in experiment.arms}
     claims = []
     for claim in experiment.claims:
         arm, baseline = (np.asarray(arms[name][claim.metric], np.float64) for name in (claim.arm, claim.baseline))
         effect, interval = float(effect_of(claim, arm, baseline)), paired_bootstrap(claim, arm, baseline)
-        claims.append(
-            asdict(claim) | {"effect": effect, "interval": interval, "verdict": verdict_of(claim, effect, interval)}
-        )
+        verdict = verdict_of(claim, effect, interval) if len(seeds) > 1 else "unclear"
+        claims.append(asdict(claim) | {"effect": effect, "interval": interval, "verdict": verdict})
     return {
         "name": experiment.name,
         "verdict": overall([claim["verdict"] for claim in claims]),

@@ -149,3 +149,9 @@ def test_a_validation_asks_a_few_clips_at_a_time_and_gives_the_same() -> None:
     policy.sample = sample  # type: ignore[method-assign]
     whole = policy.sample(rows, 1, generator=np.random.default_rng(0), greedy=True)
     assert found["clean"] == pytest.approx(float(correct(whole).values.mean()))
+
+
+def test_one_seed_settles_nothing() -> None:
+    measured = {(arm, 0): {"corrupted": float(arm == "rova"), "clean": 1.0, "agreement": 0.9, "gradient_prompts": 10.0}
+                for arm in BENCH_TOP.arms}  # fmt: skip
+    assert {claim["verdict"] for claim in judge(BENCH_TOP, measured, [0])["claims"]} == {"unclear"}

@@ -44,6 +44,7 @@ def test_a_study_trains_measures_and_writes_a_page_and_goes_on(tmp_path: Path, c
     study = json.loads((tmp_path / "study.json").read_text())
     assert [arm["name"] for arm in study["arms"]] == ["base", "grpo", "grpo_augmented", "rova"]
     measured = json.loads((tmp_path / "rova" / "measures.json").read_text())
+    assert set(json.loads((tmp_path / "rova" / "pvr.json").read_text())["reasoning"]) >= {"fragility", "recovery"}
     assert measured["judge_samples"] == 2 * 32 * 8 and 0 <= measured["corrupted"] <= 1
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/log.jsonl")}
     run_study("rova", out=tmp_path, world="moving-blob", steps=2, seed=70)
