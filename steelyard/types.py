@@ -19,6 +19,12 @@ Prompt: TypeAlias = str | Sequence[Mapping[str, Any]]
 """A text, or chat messages `{"role": ..., "content": text or parts}`."""
 
 
+GroupKey: TypeAlias = Sequence[str]
+"""What makes a group: `group`, `branch`, or names of columns."""
+
+PER_BRANCH: GroupKey = ("group", "branch")
+
+
 class SteelyardError(ValueError):
     """Bad input: one sentence that says what was wrong, where, and what would be right."""
 
@@ -271,6 +277,16 @@ class Rollouts:
 def _join_spans(spans: Sequence[Array]) -> Array:
     width = max(span.shape[1] for span in spans)
     return np.concatenate([np.pad(s, ((0, 0), (0, width - s.shape[1]), (0, 0)), constant_values=-1) for s in spans])
+
+
+def group_index(rollouts: Rollouts, by: GroupKey) -> Array:
+    """int64 [N], 0…K−1: rows with equal keys share a number. A key is `group`, `branch` or a column's name."""
+    index = np.zeros(len(rollouts), np.int64)
+    for key in by:
+        column = rollouts.groups if key == "group" else rollouts.branches if key == "branch" else rollouts.column(key)
+        _, inverse = np.unique(np.asarray(column), return_inverse=True)
+        _, index = np.unique(index * (inverse.max(initial=0) + 1) + inverse, return_inverse=True)
+    return index
 
 
 def broadcast_steps(values: Array, spans: Array, length: int) -> Array:

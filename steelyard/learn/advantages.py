@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from steelyard.learn.recipe import AdvantageTransform
-from steelyard.types import Advantages, Array, Rollouts, Scores, SteelyardError
-
-GroupKey = Sequence[str]
-PER_BRANCH: GroupKey = ("group", "branch")
+from steelyard.types import PER_BRANCH, Advantages, Array, GroupKey, Rollouts, Scores, SteelyardError, group_index
 
 
 @dataclass(frozen=True)
@@ -133,16 +130,6 @@ def keep_rows(choose: Callable[[Rollouts, Scores], Array]) -> AdvantageTransform
         return Advantages(advantages.values, advantages.weights * np.asarray(choose(rollouts, scores), bool))
 
     return Link(f"keep_rows({choose.__name__})", keep)
-
-
-def group_index(rollouts: Rollouts, by: GroupKey) -> Array:
-    """int64 [N], 0…K−1: rows with equal keys share a number. A key is `group`, `branch` or a column's name."""
-    index = np.zeros(len(rollouts), np.int64)
-    for key in by:
-        column = rollouts.groups if key == "group" else rollouts.branches if key == "branch" else rollouts.column(key)
-        _, inverse = np.unique(np.asarray(column), return_inverse=True)
-        _, index = np.unique(index * (inverse.max(initial=0) + 1) + inverse, return_inverse=True)
-    return index
 
 
 def _rows(advantages: Advantages, rollouts: Rollouts, by: GroupKey) -> tuple[Array, Array, Array]:
