@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 
 from steelyard import __version__
 
-MISUSE, INTERRUPTED = 2, 130
+FAULT, MISUSE, INTERRUPTED = 1, 2, 130
 EXTRAS = {
     "train": ("torch", "transformers", "peft", "accelerate", "safetensors", "tensorboard", "tokenizers"),
     "video": ("cv2", "av", "PIL"),
@@ -124,6 +124,16 @@ def train(
     """Train one policy as a YAML file says; a run that was stopped goes on where it was.
 
     Example: `steelyard train rova.yaml`, and on several devices `accelerate launch -m steelyard.cli train rova.yaml`
+
+    The shortest file, which trains on the small video world:
+
+    ```yaml
+    method: rova
+    model: world             # or a hub id, or a folder
+    data: video-questions    # or a JSONL file
+    out: runs/first
+    train: {steps: 20, prompts: 16, lr: 1e-4}
+    ```
     """
     from steelyard.methods.training import train_from_file
 
@@ -135,11 +145,15 @@ def evidence(
     method: Annotated[str, typer.Argument(help="A method's slug; `steelyard methods` lists them.")],
     seeds: Annotated[int, typer.Option(min=1, help="How many paired seeds.")] = 5,
     first_seed: Annotated[int, typer.Option(min=0, help="The first of them.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="The JSON file; `results/NN-METHOD.json` if left out.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The JSON file; `results/NN-METHOD.json` if left out, the work folder with `--quick`."),
+    ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A small run that only shows that all works.")] = False,
 ) -> None:
     """Measure whether a method keeps its paper's claim, beside its baselines and on the same seeds.
 
+    Every arm is trained and measured on every seed, one a core, and a call that was stopped goes on where it was.
     Prints the claim, all arms, the effect with its 95% interval, and a verdict: `holds`, `fails` or `unclear`.
     It is written down whichever it is.
 
@@ -307,7 +321,7 @@ def _check_writable(folder: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and leave with its exit code: 0, 2 for misuse or bad input, 130 for Ctrl-C.
+    """Run the command line and leave with its exit code: 0, 2 for misuse or bad input, 1 for a fault, 130 for Ctrl-C.
 
     Args:
         arguments: what was typed behind `steelyard`; the process's own if left out.
@@ -326,12 +340,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not str(stop):  # the trainer has said what it saved where the interrupt has words
             _complain("stopped")
         raise SystemExit(INTERRUPTED) from None
-    except (ValueError, ImportError, OSError) as error:
-        sentence = None if debug else _sentence(error)
-        if sentence is None:
+    except Exception as error:
+        if debug:
             raise
-        _complain(sentence)
-        raise SystemExit(MISUSE) from None
+        sentence = _sentence(error)
+        _complain(sentence or _fault(error))
+        raise SystemExit(MISUSE if sentence else FAULT) from None
 
 
 def _interrupt(left: SystemExit) -> KeyboardInterrupt | None:
@@ -341,7 +355,7 @@ def _interrupt(left: SystemExit) -> KeyboardInterrupt | None:
 
 
 def _sentence(error: Exception) -> str | None:
-    """What to tell the person, or None where the error is ours and deserves its traceback."""
+    """What to tell the person, or None where the error is a fault of ours."""
     from steelyard.types import SteelyardError
 
     if isinstance(error, SteelyardError):
@@ -351,6 +365,13 @@ def _sentence(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}; give a path that can be read and written"
     return None
+
+
+def _fault(error: Exception) -> str:
+    """A sentence about an error that nobody foresaw."""
+    said = " ".join(str(error).split())[:300]
+    name = type(error).__name__
+    return f"{name}: {said}; this should not happen: the same command with --debug shows where it did"
 
 
 def _missing(module: str) -> str | None:

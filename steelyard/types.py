@@ -114,6 +114,7 @@ class Actions:
         if self.logprobs.ndim != 2 or self.logprobs.shape != self.mask.shape:
             shapes = f"logprobs {self.logprobs.shape} and mask {self.mask.shape}"
             raise SteelyardError(f"actions: {shapes} must both be [N, T]")
+        self.data = {name: np.asarray(array) for name, array in self.data.items()}
         for name, array in self.data.items():
             if array.shape[:2] != self.mask.shape:
                 raise SteelyardError(f"actions: {name!r} is {array.shape}; its first axes must be {self.mask.shape}")
@@ -179,6 +180,9 @@ class Rollouts:
         n = len(self.completions)
         self.group = np.arange(n) if self.group is None else np.asarray(self.group, np.int64)
         self.branch = np.zeros(n, np.int64) if self.branch is None else np.asarray(self.branch, np.int64)
+        for name, numbers in (("group", self.group), ("branch", self.branch)):
+            if numbers.ndim != 1:
+                raise SteelyardError(f"rollouts: {name} has shape {numbers.shape}; one number a row [{n}] is needed")
         lengths = {"samples": len(self.samples), "group": len(self.group), "branch": len(self.branch)}
         lengths |= {f"column {name!r}": len(column) for name, column in self.columns.items()}
         lengths |= {f"spans {name!r}": len(span) for name, span in self.spans.items()}
@@ -230,11 +234,20 @@ class Rollouts:
         return known or all(name in sample.columns for sample in self.samples)
 
     def take(self, rows: Array | Sequence[int]) -> Rollouts:
-        """The given rows (indices or a bool mask), every field moved together."""
+        """The given rows (indices or a bool mask), every field moved together.
+
+        Raises:
+            SteelyardError: for a mask of another length, or what is no index of a row.
+        """
         rows = np.asarray(rows)
+        if rows.size and rows.dtype.kind not in "iub":
+            raise SteelyardError(f"rollouts: rows are picked by whole numbers or a mask, not by {rows.dtype}")
         if rows.dtype == bool and rows.shape != (len(self),):
             raise SteelyardError(f"rollouts: a mask of shape {rows.shape} cannot pick from {len(self)} rows")
         index = rows.nonzero()[0] if rows.dtype == bool else rows.astype(np.int64)
+        outside = index[(index < -len(self)) | (index >= len(self))]
+        if len(outside):
+            raise SteelyardError(f"rollouts: there is no row {outside[0]}; there are {len(self)}")
         return Rollouts(
             samples=[self.samples[i] for i in index],
             completions=[self.completions[i] for i in index],
@@ -280,13 +293,30 @@ def _join_spans(spans: Sequence[Array]) -> Array:
 
 
 def group_index(rollouts: Rollouts, by: GroupKey) -> Array:
-    """int64 [N], 0…K−1: rows with equal keys share a number. A key is `group`, `branch` or a column's name."""
+    """int64 [N], 0…K−1: rows with equal keys share a number. A key is `group`, `branch` or a column's name.
+
+    Raises:
+        SteelyardError: for a column that rows lack, or whose values cannot be compared.
+    """
     index = np.zeros(len(rollouts), np.int64)
     for key in by:
-        column = rollouts.groups if key == "group" else rollouts.branches if key == "branch" else rollouts.column(key)
-        _, inverse = np.unique(np.asarray(column), return_inverse=True)
+        column = (
+            rollouts.groups if key == "group" else rollouts.branches if key == "branch" else _numbered(rollouts, key)
+        )
+        _, inverse = np.unique(column, return_inverse=True)
         _, index = np.unique(index * (inverse.max(initial=0) + 1) + inverse, return_inverse=True)
     return index
+
+
+def _numbered(rollouts: Rollouts, name: str) -> Array:
+    """int64 [N]: equal values of a column, of whatever kind they are, share a number."""
+    numbers: dict[Any, int] = {}
+    try:
+        return np.asarray([numbers.setdefault(value, len(numbers)) for value in rollouts.column(name)], np.int64)
+    except TypeError:
+        raise SteelyardError(
+            f"rows cannot be grouped by column {name!r}; it must hold texts, numbers or tuples"
+        ) from None
 
 
 def broadcast_steps(values: Array, spans: Array, length: int) -> Array:

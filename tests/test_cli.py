@@ -91,10 +91,25 @@ def test_a_missing_package_names_its_extra(
     assert f"pip install 'steelyard[{extra}]'" in err
 
 
-def test_faults_of_ours_keep_their_traceback(failing) -> None:
-    failing(ModuleNotFoundError("No module named 'steelyard.gone'", name="steelyard.gone"))
-    with pytest.raises(ModuleNotFoundError):
-        cli.main(["version"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        ModuleNotFoundError("No module named 'steelyard.gone'", name="steelyard.gone"),
+        RuntimeError("out of memory\nand more"),
+        KeyError("x"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_faults_of_ours_say_how_to_see_the_traceback(
+    error: Exception, failing, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failing(error)
+    code, out, err = leave(capsys, "version")
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert err.startswith(f"steelyard: {type(error).__name__}: ")
+    assert "--debug" in err
+    with pytest.raises(type(error)):
+        cli.main(["version", "--debug"])
 
 
 def test_a_file_that_is_not_there(failing, capsys: pytest.CaptureFixture[str]) -> None:

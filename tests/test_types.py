@@ -111,6 +111,15 @@ def test_parts_that_do_not_fit_are_not_joined() -> None:
 def test_a_mask_of_another_length_picks_nothing() -> None:
     with pytest.raises(SteelyardError, match=r"mask of shape \(3,\) cannot pick from 2 rows"):
         rollouts(2).take([True, False, True])
+    with pytest.raises(SteelyardError, match="there is no row 2; there are 2"):
+        rollouts(2).take([0, 2])
+    with pytest.raises(SteelyardError, match="not by float64"):
+        rollouts(2).take([0.5])
+    assert rollouts(2).take([-1]).completions == ["c1"] and len(rollouts(2).take([])) == 0
+    with pytest.raises(SteelyardError, match=r"group has shape \(1, 1\)"):
+        Rollouts([Sample("a", "p")], ["x"], group=[[0]])
+    with pytest.raises(SteelyardError, match="'tokens' is"):
+        Actions(np.zeros((1, 2)), np.ones((1, 2)), {"tokens": [1, 2]})
 
 
 def test_a_step_without_value_stays_where_it_is_and_spans_end_with_the_row() -> None:

@@ -71,6 +71,9 @@ class TrainConfig:
         object.__setattr__(self, "trackers", _trackers(self.trackers))
         for name in ("lr", "weight_decay", "grad_clip"):
             object.__setattr__(self, name, _positive(name, getattr(self, name), zero=name != "grad_clip"))
+        for name in ("lr", "weight_decay"):
+            if math.isinf(getattr(self, name)):
+                raise SteelyardError(f"{name} is infinite; it must be a finite number")
         if self.schedule not in get_args(Schedule):
             raise SteelyardError(f"schedule is {self.schedule!r}; it must be one of {', '.join(get_args(Schedule))}")
         if self.warmup > self.steps:
@@ -105,8 +108,9 @@ class LoraSettings:
 
     def __post_init__(self) -> None:
         _whole("lora.rank", self.rank, least=1)
-        _positive("lora.alpha", self.alpha, zero=False)
-        if not 0.0 <= self.dropout < 1.0:
+        object.__setattr__(self, "alpha", _positive("lora.alpha", self.alpha, zero=False))
+        object.__setattr__(self, "dropout", _positive("lora.dropout", self.dropout, zero=True))
+        if not self.dropout < 1.0:
             raise SteelyardError(f"lora.dropout is {self.dropout}; it must lie in [0, 1)")
         object.__setattr__(self, "targets", _words("lora.targets", self.targets))
 
@@ -122,8 +126,9 @@ class SamplingSettings:
 
     def __post_init__(self) -> None:
         _whole("sampling.max_tokens", self.max_tokens, least=1)
-        _positive("sampling.temperature", self.temperature, zero=False)
-        if not 0.0 < self.top_p <= 1.0:
+        for name in ("temperature", "top_p"):
+            object.__setattr__(self, name, _positive(f"sampling.{name}", getattr(self, name), zero=False))
+        if self.top_p > 1.0:
             raise SteelyardError(f"sampling.top_p is {self.top_p}; it must lie in (0, 1]")
         object.__setattr__(self, "stop", _words("sampling.stop", self.stop))
 
@@ -184,6 +189,8 @@ class TrainFile:
         _whole("size", self.size, least=1)
         if not isinstance(self.options, Mapping):
             raise SteelyardError(f"options is {self.options!r}; it must be a mapping of names to values")
+        if not isinstance(self.out, Path):
+            raise SteelyardError(f"out is {self.out!r}; it must be the path of a folder")
         if not isinstance(self.gradient_checkpointing, bool):
             raise SteelyardError(f"gradient_checkpointing is {self.gradient_checkpointing!r}; it must be true or false")
         for name in ("method", "model", "data", "dtype"):
@@ -288,7 +295,7 @@ def _betas(value: Any) -> tuple[float, float]:
 
 
 def _words(name: str, value: Any) -> tuple[str, ...]:
-    if isinstance(value, str) or not all(isinstance(word, str) for word in value):
+    if not isinstance(value, list | tuple) or not all(isinstance(word, str) for word in value):
         raise SteelyardError(f"{name} is {value!r}; it must be a list of texts")
     return tuple(value)
 

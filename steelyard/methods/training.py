@@ -11,7 +11,7 @@ from steelyard.learn.config import TrainFile, load_train_config
 from steelyard.learn.data import load_samples
 from steelyard.learn.sharding import local_device
 from steelyard.learn.trainer import Evaluate, Trainer
-from steelyard.methods.arms import validation
+from steelyard.methods.arms import quiet_loading, validation
 from steelyard.methods.core import Setting, World
 from steelyard.methods.own import OwnTask
 from steelyard.methods.registry import find
@@ -47,6 +47,7 @@ def _task(file: TrainFile) -> tuple[Setting, Policy, Sequence[Sample]]:
     if file.data in WORLDS:
         if file.judge is not None:
             raise SteelyardError(f"{file.data} compares reasonings by its own rule; leave the key judge out")
+        quiet_loading()
         world: World = WORLDS[file.data]()
         if file.model != "world":
             raise SteelyardError(f"model is {file.model!r}; with data: {file.data} it must be 'world', its own model")

@@ -120,7 +120,9 @@ def problem_accuracy(completion: str, answer: str, problem_type: str, *, regress
 def correct(
     completion: str, answer: str, problem_type: str = "multiple choice", *, regression_epsilon: float = 0.0
 ) -> float | Verdict:
-    """Accuracy by question type (sheet 01, r^Acc): a type without a rule cannot be judged and is NaN."""
+    """Accuracy by question type (sheet 01, r^Acc): without a gold answer or a rule for the type it is NaN."""
+    if answer is None:
+        return Verdict(float("nan"), Status.NOT_APPLICABLE, "there is no gold answer")
     if problem_type not in ACCURACY:
         return Verdict(float("nan"), Status.NOT_APPLICABLE, f"no rule for problem type {problem_type!r}")
     return problem_accuracy(completion, str(answer), problem_type, regression_epsilon=regression_epsilon)

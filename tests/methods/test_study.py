@@ -7,6 +7,7 @@ import av
 import numpy as np
 import pytest
 
+from steelyard.methods import study
 from steelyard.methods.own import OwnTask
 from steelyard.methods.study import run_study
 from steelyard.methods.training import train_from_file
@@ -86,3 +87,9 @@ def test_bad_calls_are_refused_in_one_sentence(tmp_path: Path) -> None:
         run_study("rowa", out=tmp_path)
     with pytest.raises(SteelyardError, match="leaves no row for the"):
         OwnTask("m", write_data(tmp_path, 3)).samples("test", 1)
+
+
+def test_rows_may_hold_any_character(tmp_path: Path) -> None:
+    row = {"sample": "s", "kind": "fog", "severity": 3, "completion": "a\u2028b\x85c"}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
+    assert study._rows(tmp_path / "rows.jsonl") == {("s", "fog", 3): row}

@@ -64,8 +64,8 @@ def test_a_fixed_threshold_and_weights() -> None:
 
 def test_one_reward_or_equal_spreads_are_never_tamed_under_the_mean_rule() -> None:
     assert not log_tame(np.asarray([CONSISTENCY])).tamed.any()
-    for copies in range(2, 30):  # the mean of equal numbers may fall below them by rounding
-        assert not log_tame(np.asarray([CONSISTENCY] * copies)).tamed.any()
+    equal = [0.08, 0.83, 0.79, 0.24]  # the mean of three equal h falls below them by rounding
+    assert not log_tame(np.asarray([equal] * 3)).tamed.any()
     assert log_tame(np.asarray([CONSISTENCY]), threshold=0.2).tamed.all()
     assert log_tame(np.asarray([CONSISTENCY, ALIGNMENT, ALIGNMENT]), threshold="median").tamed.tolist() == [
         True, False, False,

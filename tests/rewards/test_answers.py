@@ -82,3 +82,9 @@ def test_the_first_block_is_read_without_the_white_space_around_it(before: str, 
 
 def test_an_open_block_of_white_space_costs_no_time() -> None:
     assert answer_text("<answer>" + " " * 200_000) is None and think_text("<think>" + "\n" * 200_000) is None
+
+
+def test_without_a_gold_answer_nothing_is_right() -> None:
+    scores = score_one(correct, completion=wrap("None"), answer=None)
+    assert math.isnan(scores.values[0])
+    assert scores.status is not None and scores.status[0] == Status.NOT_APPLICABLE
