@@ -19,6 +19,12 @@ Prompt: TypeAlias = str | Sequence[Mapping[str, Any]]
 """A text, or chat messages `{"role": ..., "content": text or parts}`."""
 
 
+GroupKey: TypeAlias = Sequence[str]
+"""What makes a group: `group`, `branch`, or names of columns."""
+
+PER_BRANCH: GroupKey = ("group", "branch")
+
+
 class SteelyardError(ValueError):
     """Bad input: one sentence that says what was wrong, where, and what would be right."""
 
@@ -284,6 +290,33 @@ class Rollouts:
 def _join_spans(spans: Sequence[Array]) -> Array:
     width = max(span.shape[1] for span in spans)
     return np.concatenate([np.pad(s, ((0, 0), (0, width - s.shape[1]), (0, 0)), constant_values=-1) for s in spans])
+
+
+def group_index(rollouts: Rollouts, by: GroupKey) -> Array:
+    """int64 [N], 0…K−1: rows with equal keys share a number. A key is `group`, `branch` or a column's name.
+
+    Raises:
+        SteelyardError: for a column that rows lack, or whose values cannot be compared.
+    """
+    index = np.zeros(len(rollouts), np.int64)
+    for key in by:
+        column = (
+            rollouts.groups if key == "group" else rollouts.branches if key == "branch" else _numbered(rollouts, key)
+        )
+        _, inverse = np.unique(column, return_inverse=True)
+        _, index = np.unique(index * (inverse.max(initial=0) + 1) + inverse, return_inverse=True)
+    return index
+
+
+def _numbered(rollouts: Rollouts, name: str) -> Array:
+    """int64 [N]: equal values of a column, of whatever kind they are, share a number."""
+    numbers: dict[Any, int] = {}
+    try:
+        return np.asarray([numbers.setdefault(value, len(numbers)) for value in rollouts.column(name)], np.int64)
+    except TypeError:
+        raise SteelyardError(
+            f"rows cannot be grouped by column {name!r}; it must hold texts, numbers or tuples"
+        ) from None
 
 
 def broadcast_steps(values: Array, spans: Array, length: int) -> Array:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from steelyard.learn.recipe import AdvantageTransform
-from steelyard.types import Advantages, Array, Rollouts, Scores, SteelyardError
-
-GroupKey = Sequence[str]
-PER_BRANCH: GroupKey = ("group", "branch")
+from steelyard.types import PER_BRANCH, Advantages, Array, GroupKey, Rollouts, Scores, SteelyardError, group_index
 
 
 @dataclass(frozen=True)
@@ -144,33 +141,6 @@ def keep_rows(choose: Callable[[Rollouts, Scores], Array]) -> AdvantageTransform
 
     name = f"keep_rows({getattr(choose, '__name__', type(choose).__name__)})"
     return Link(name, keep)
-
-
-def group_index(rollouts: Rollouts, by: GroupKey) -> Array:
-    """int64 [N], 0…K−1: rows with equal keys share a number. A key is `group`, `branch` or a column's name.
-
-    Raises:
-        SteelyardError: for a column that rows lack, or whose values cannot be compared.
-    """
-    index = np.zeros(len(rollouts), np.int64)
-    for key in by:
-        column = (
-            rollouts.groups if key == "group" else rollouts.branches if key == "branch" else _numbered(rollouts, key)
-        )
-        _, inverse = np.unique(column, return_inverse=True)
-        _, index = np.unique(index * (inverse.max(initial=0) + 1) + inverse, return_inverse=True)
-    return index
-
-
-def _numbered(rollouts: Rollouts, name: str) -> Array:
-    """int64 [N]: equal values of a column, of whatever kind they are, share a number."""
-    numbers: dict[Any, int] = {}
-    try:
-        return np.asarray([numbers.setdefault(value, len(numbers)) for value in rollouts.column(name)], np.int64)
-    except TypeError:
-        raise SteelyardError(
-            f"rows cannot be grouped by column {name!r}; it must hold texts, numbers or tuples"
-        ) from None
 
 
 def _rows(advantages: Advantages, rollouts: Rollouts, by: GroupKey) -> tuple[Array, Array, Array]:
