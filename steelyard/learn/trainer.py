@@ -123,12 +123,18 @@ class Trainer:
         rollouts = self._rollouts(watch, row)
         if rollouts is not None:
             with watch("reward"):
+                self._tell_step()
                 scores = self.shards.from_main(lambda: self.recipe.reward(rollouts))
             row |= rollout_figures(rollouts, scores)
             advantages = self._advantages(rollouts, scores)
             row |= self._learn(rollouts, advantages, rate, watch)
             watch.seconds |= {f"reward/{name}": float(np.nansum(s)) for name, s in scores.seconds.items()}
         return row | {f"seconds/{name}": round(value, 6) for name, value in watch.seconds.items()}
+
+    def _tell_step(self) -> None:
+        """Rewards whose weights are scheduled follow the step."""
+        if hasattr(self.recipe.reward, "at_step"):
+            self.recipe.reward.at_step(self.step - 1)
 
     # The stages of a step.
 

@@ -28,6 +28,11 @@ class Combination(Expression):
         if not self.inputs:
             raise SteelyardError(f"{name} has nothing to combine; give it at least one reward")
 
+    @property
+    def operands(self) -> tuple[Expression, ...]:
+        """One level down."""
+        return self.inputs
+
     def _compute(self, rollouts: Rollouts, memo: Memo) -> Scores:
         scores = [reward._evaluate(rollouts, memo) for reward in self.inputs]
         result = self.combine(rollouts, scores)

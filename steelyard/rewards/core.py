@@ -33,6 +33,16 @@ class Expression:
         """Scores [N]; `parts` holds every named leaf, unweighted."""
         return self._evaluate(rollouts, {})
 
+    @property
+    def operands(self) -> tuple[Expression, ...]:
+        """The rewards that this one is made of, one level down; none for a leaf."""
+        return ()
+
+    def at_step(self, step: int) -> None:
+        """Tell every part whose weight is scheduled which step of training it is, counted from 0."""
+        for part in self.operands:
+            part.at_step(step)
+
     def _evaluate(self, rollouts: Rollouts, memo: Memo) -> Scores:
         if id(self) not in memo:
             memo[id(self)] = self._compute(rollouts, memo)
@@ -123,6 +133,11 @@ class Sum(Expression):
         """The sum as it was written."""
         return repr(self)
 
+    @property
+    def operands(self) -> tuple[Expression, ...]:
+        """One level down."""
+        return tuple(term for _, term in self.terms)
+
     def _compute(self, rollouts: Rollouts, memo: Memo) -> Scores:
         scores = [term._evaluate(rollouts, memo) for _, term in self.terms]
         values = np.zeros(len(rollouts), np.float64)
@@ -146,6 +161,11 @@ class Product(Expression):
         self.left, self.right = left, right
         self.name = " * ".join(f"({side!r})" if isinstance(side, Sum) else repr(side) for side in (left, right))
 
+    @property
+    def operands(self) -> tuple[Expression, ...]:
+        """One level down."""
+        return self.left, self.right
+
     def _compute(self, rollouts: Rollouts, memo: Memo) -> Scores:
         left, right = self.left._evaluate(rollouts, memo), self.right._evaluate(rollouts, memo)
         return joined(left.values.astype(np.float64) * right.values, [left, right], name=self.name)
@@ -161,6 +181,11 @@ class Gate(Expression):
         self.name = f"gate({reward!r}, by={by!r}, above={above:g}" + (
             f", otherwise={otherwise:g})" if otherwise else ")"
         )
+
+    @property
+    def operands(self) -> tuple[Expression, ...]:
+        """One level down."""
+        return self.reward, self.by
 
     def _compute(self, rollouts: Rollouts, memo: Memo) -> Scores:
         scores, by = self.reward._evaluate(rollouts, memo), self.by._evaluate(rollouts, memo)
@@ -183,6 +208,11 @@ class Fill(Expression):
     def __init__(self, reward: Expression, value: float) -> None:
         self.reward, self.value = reward, _check_finite(value, "the number that fill puts in")
         self.name = f"fill({reward!r}, {value:g})"
+
+    @property
+    def operands(self) -> tuple[Expression, ...]:
+        """One level down."""
+        return (self.reward,)
 
     def _compute(self, rollouts: Rollouts, memo: Memo) -> Scores:
         scores = self.reward._evaluate(rollouts, memo)

@@ -6,12 +6,11 @@ import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from steelyard.rewards.combinators import Combination
-from steelyard.rewards.core import Expression, Fill, Gate, Product, Sum, _check_finite, as_reward
+from steelyard.rewards.core import Expression, _check_finite, as_reward
 from steelyard.types import Array, Rollouts, Scores, SteelyardError
 
 WeightOfStep = Callable[[int], float]
@@ -115,24 +114,17 @@ class Scheduled(Combination):
         """
         return _check_finite(float(self.weight_fn(self.step)), f"the weight of {self.name} at step {self.step}")
 
-    def advance(self, steps: int = 1) -> None:
-        """Go on to the next step of training."""
-        self.step += steps
-
-    def state_dict(self) -> dict[str, Any]:
-        """The step."""
-        return {"step": self.step}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state_dict` was taken."""
-        self.step = int(state["step"])
+    def at_step(self, step: int) -> None:
+        """Take the weight of this step from now on."""
+        self.step = step
+        super().at_step(step)
 
 
 def scheduled(reward: Expression | float, weight_fn: WeightOfStep) -> Scheduled:
-    """w(t)·r, t the step of training: 0 at first, one more at every `advance()`.
+    """w(t)·r, t the step of training, 0 at first.
 
-    Whoever trains calls `advance()` once a step on all of `schedules(reward)` and saves their state. The part keeps
-    the unweighted reward; a NaN row is NaN whatever the weight, 0 included.
+    The trainer says before every step which one it is (`at_step`), so that a resumed run needs no state of it. The
+    part keeps the unweighted reward; a NaN row is NaN whatever the weight, 0 included.
 
     Args:
         reward: what is weighted.
@@ -141,29 +133,13 @@ def scheduled(reward: Expression | float, weight_fn: WeightOfStep) -> Scheduled:
     return Scheduled(reward, weight_fn)
 
 
-def operands(reward: Expression) -> tuple[Expression, ...]:
-    """The rewards that an expression is made of, one level down; none for a leaf."""
-    match reward:
-        case Sum():
-            return tuple(term for _, term in reward.terms)
-        case Product():
-            return reward.left, reward.right
-        case Gate():
-            return reward.reward, reward.by
-        case Fill():
-            return (reward.reward,)
-        case Combination():
-            return reward.inputs
-    return ()
-
-
 def schedules(reward: Expression) -> list[Scheduled]:
     """Every scheduled part of an expression, each once, in the order in which it prints."""
     found: dict[int, Scheduled] = {}
 
     def walk(part: Expression) -> Iterator[Expression]:
         yield part
-        for operand in operands(part):
+        for operand in part.operands:
             yield from walk(operand)
 
     for part in walk(reward):

@@ -16,6 +16,7 @@ from steelyard.learn.objectives import clipped
 from steelyard.learn.optimiser import Optimiser
 from steelyard.learn.runs import to_json
 from steelyard.learn.steps import pack, trained_prompts
+from steelyard.rewards import linear, reward, scheduled
 from steelyard.types import Advantages, Rollouts, Sample, Scores, SteelyardError
 from tests.learn.tiny import TinyPolicy, Wanted, config, data, figures, recipe, trainer
 
@@ -25,6 +26,13 @@ def test_reward_rises(tmp_path):
     rows = trainer(tmp_path, policy=policy, steps=60, prompts=8, lr=0.05, parts={"objective": clipped()}).run().rows()
     first, last = (np.mean([row["reward"] for row in part]) for part in (rows[:5], rows[-5:]))
     assert last > first + 0.4
+
+
+def test_scheduled_rewards_follow_the_step(tmp_path):
+    share = reward(batch=True, name="share")(lambda rollouts: np.ones(len(rollouts), np.float32))
+    moving = scheduled(share, linear(1.0, 0.0, steps=4))
+    rows = trainer(tmp_path, steps=3, parts={"reward": moving}).run().rows()
+    assert [row["reward"] for row in rows] == pytest.approx([1.0, 0.75, 0.5])
 
 
 def test_first_update_is_on_policy_and_log_has_the_contract_columns(tmp_path):
