@@ -3,5 +3,16 @@
 from steelyard.rewards.answers import correct, think_format
 from steelyard.rewards.consistency import branch_alignment
 from steelyard.rewards.core import Expression, fill, gate, reward, score_one
+from steelyard.rewards.mathematics import math_correct
 
-__all__ = ["Expression", "branch_alignment", "correct", "fill", "gate", "reward", "score_one", "think_format"]
+__all__ = [
+    "Expression",
+    "branch_alignment",
+    "correct",
+    "fill",
+    "gate",
+    "math_correct",
+    "reward",
+    "score_one",
+    "think_format",
+]
