@@ -32,7 +32,8 @@ def final_answer(completion: str) -> str | None:
 
     What follows the last `</think>` is read, if there is one. Whichever explicit mark ends last wins: a `\boxed{}` or
     an `<answer>` block (a box in the block is the answer). Without them: the last line of the form `A: …`,
-    `Answer: …`, `#### …` or `… answer is …`; else a short completion that is nothing but a formula; else the last formula or number.
+    `Answer: …`, `#### …` or `… answer is …`; else a short completion that is nothing but a formula; else the last
+    formula or number.
     """
     text = completion.rpartition("</think>")[2]
     found, end = last_box(text)

@@ -58,8 +58,8 @@ _LOOSE_SPACE = re.compile(r"(?<!\d) | (?!\d)")
 
 _SCALES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _NO_UNIT_TEXT = """
-and or to by plus minus times over divided squared cubed factorial remainder mod base choose infinity not sqrt pi sin cos
-tan cot sec csc log ln exp root than through but if dozen half percent where when
+and or to by plus minus times over divided squared cubed factorial remainder mod base choose infinity not sqrt pi sin
+cos tan cot sec csc log ln exp root than through but if dozen half percent where when
 """
 _NO_UNIT = frozenset(_NO_UNIT_TEXT.split())
 _SHORT_UNITS_TEXT = "mm cm dm km mg kg lb oz ft yd mi ml cl hr hrs ms am pm mph kmh in of per a an the"
@@ -246,7 +246,7 @@ def _close(left: Fraction | int, right: Fraction | int, decimal: bool) -> bool:
     a, b = round(left, DECIMALS), round(right, DECIMALS)
     if a or b:
         return a == b
-    return abs(left - right) * 10**DECIMALS <= max(abs(left), abs(right))
+    return abs(left - right) * 10**DECIMALS <= max(Fraction(abs(left)), Fraction(abs(right)))
 
 
 def _tidy(text: str) -> str:
