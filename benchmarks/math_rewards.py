@@ -3,8 +3,8 @@
     python -m benchmarks.math_rewards [--out benchmarks/math_rewards.json]
 
 Plain answers are the GSM8K solutions in ../shared/data where they are present, else made ones of the same form; LaTeX
-answers are made. A peer's row is what its own documentation shows: `verify(parse(gold), parse(completion))`. Sides take
-turns on the same rows and the median of the rounds counts; every gold stands in eight rows, as in a group of completions,
+answers are made. A peer's row is as its documentation shows: `verify(parse(gold), parse(completion))`. Sides take
+turns on the same rows and the median of the rounds counts; every made gold stands in eight rows, as in a group,
 and our caches start each round empty. Verdicts are compared row by row; a worked GSM8K gold reaches both as its number.
 """
 

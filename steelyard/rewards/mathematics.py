@@ -246,7 +246,7 @@ def _close(left: Fraction | int, right: Fraction | int, decimal: bool) -> bool:
     a, b = round(left, DECIMALS), round(right, DECIMALS)
     if a or b:
         return a == b
-    return abs(left - right) * 10**DECIMALS <= max(Fraction(abs(left)), Fraction(abs(right)))
+    return abs(left - right) * 10**DECIMALS <= max(abs(Fraction(left)), abs(Fraction(right)))
 
 
 def _tidy(text: str) -> str:

@@ -7,12 +7,16 @@ import itertools
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from rapidfuzz.distance import Levenshtein
 
 from steelyard.rewards.core import reward
 from steelyard.types import SteelyardError
+
+_DIGIT = re.compile(r"[0-9]")
+_PIECES = re.compile(r"[.,\{-\~\[-\` -\&\(-\+\:-\@\/]|[^.,\{-\~\[-\` -\&\(-\+\:-\@\/]+")
 
 ORDER = 4
 """BLEU's longest n-gram."""
@@ -23,7 +27,14 @@ _13A = (
     (re.compile(r"([\.,])([^0-9])"), r" \1 \2"),
     (re.compile(r"([0-9])(-)"), r"\1 \2 "),
 )
-Grams = tuple[dict[tuple[str, ...], int], ...]
+
+
+@dataclass(frozen=True)
+class _Order:
+    """The n-grams of the references: (number of the first n − 1 words, number of the last) to its number, from 1 on."""
+
+    numbers: dict[tuple[int | None, int | None], int]
+    counts: list[int]
 
 
 @reward
@@ -42,40 +53,65 @@ def bleu(completion: str, references: str | Sequence[str]) -> float:
     Raises:
         SteelyardError: without a reference, or where one is no text.
     """
-    grams, lengths = _reference((references,) if isinstance(references, str) else tuple(references))
-    words = tokens_13a(completion)
+    vocabulary, orders, lengths = _reference((references,) if isinstance(references, str) else tuple(references))
+    words = list(map(vocabulary.get, tokens_13a(completion)))
     length = len(words)
-    matches = [_matches(words, n, known) for n, known in enumerate(grams, 1)]
+    matches = _matches(words, orders)
     if not any(matches):
         return 0.0
     closest = min(lengths, key=lambda other: (abs(length - other), other))
     penalty = min(0.0, 1 - closest / length)
-    logs, misses = [], 0
-    for n, matched in enumerate(matches[:length], 1):
+    logs, misses = 0.0, 0
+    for n, matched in enumerate(matches[:length]):
         misses += not matched
-        logs.append(math.log((matched or 0.5**misses) / (length - n + 1)))
-    return math.exp(penalty + sum(logs) / len(logs))
+        logs += math.log((matched or 0.5**misses) / (length - n))
+    return math.exp(penalty + logs / min(length, ORDER))
 
 
-def _matches(words: Sequence[str], n: int, known: dict[tuple[str, ...], int]) -> int:
-    """How many n-grams of the words stand in the reference, each at most as often as there."""
-    grams: Iterable[tuple[str, ...]] = zip(*(words[k:] for k in range(n)), strict=False)
-    counts = Counter(filter(known.__contains__, grams))
-    return sum(min(count, known[gram]) for gram, count in counts.items())
+def _matches(words: Sequence[int | None], orders: Sequence[_Order]) -> list[int]:
+    """For every order how many n-grams stand in the references, each at most as often as there.
+
+    An n-gram is looked up as the number of its first n − 1 words and the number of its last word.
+    """
+    matches: list[int] = []
+    grams = words
+    for n, order in enumerate(orders):
+        if n:
+            grams = list(map(order.numbers.get, zip(grams, words[n:], strict=False)))
+        hits: list[int] = list(filter(None, grams))
+        if not hits:
+            return matches + [0] * (ORDER - n)
+        matches.append(len(hits) if len(set(hits)) == len(hits) else _clipped(hits, order.counts))
+    return matches
+
+
+def _clipped(hits: list[int], most: list[int]) -> int:
+    counts = Counter(hits)
+    return sum(map(min, counts.values(), map(most.__getitem__, counts)))
 
 
 @functools.lru_cache(maxsize=1024)
-def _reference(texts: tuple[str, ...]) -> tuple[Grams, tuple[int, ...]]:
-    """n-gram to its highest count in one of the references, for every order, and the references' lengths."""
+def _reference(texts: tuple[str, ...]) -> tuple[dict[str, int], list[_Order], list[int]]:
+    """Word to number, every order's n-grams with their highest count in one reference, and the references' lengths."""
     if not texts or not all(isinstance(text, str) for text in texts):
         raise SteelyardError(f"references are {texts!r:.80}; give a text or a list of texts")
     tokens = [tokens_13a(text) for text in texts]
-    grams: Grams = tuple({} for _ in range(ORDER))
-    for words in tokens:
-        for n, known in enumerate(grams, 1):
-            for gram, count in Counter(zip(*(words[k:] for k in range(n)), strict=False)).items():
-                known[gram] = max(count, known.get(gram, 0))
-    return grams, tuple(map(len, tokens))
+    vocabulary = {word: i for i, word in enumerate(dict.fromkeys(itertools.chain.from_iterable(tokens)), 1)}
+    words = [[vocabulary[word] for word in text] for text in tokens]
+    orders, grams = [], words
+    for n in range(ORDER):
+        numbers: dict[tuple[int | None, int | None], int] = {}
+        if n:
+            pairs = [list(zip(gram, word[n:], strict=False)) for gram, word in zip(grams, words, strict=True)]
+            distinct = dict.fromkeys(itertools.chain.from_iterable(pairs))
+            numbers |= zip(distinct, itertools.count(1), strict=False)
+            grams = [[numbers[pair] for pair in row] for row in pairs]
+        most = [0] * (1 + (len(numbers) if n else len(vocabulary)))
+        for gram in grams:
+            for number, count in Counter(gram).items():
+                most[number] = max(most[number], count)
+        orders.append(_Order(numbers, most))
+    return vocabulary, orders, [len(row) for row in words]
 
 
 def tokens_13a(text: str) -> list[str]:
@@ -87,13 +123,27 @@ def tokens_13a(text: str) -> list[str]:
     if "&" in text:
         for entity, character in (("&quot;", '"'), ("&amp;", "&"), ("&lt;", "<"), ("&gt;", ">")):
             text = text.replace(entity, character)
-    return list(itertools.chain.from_iterable(map(_cut, text.split())))
+    return list(itertools.chain.from_iterable(map(_cut.__getitem__, text.split())))
 
 
-@functools.lru_cache(maxsize=2**16)
-def _cut(word: str) -> tuple[str, ...]:
-    if word.isalpha():
-        return (word,)
+class _Cuts(dict[str, tuple[str, ...]]):
+    """Words without white space to their tokens, up to a number of them."""
+
+    def __missing__(self, word: str) -> tuple[str, ...]:
+        if len(self) >= 2**16:
+            self.clear()
+        cut = (word,) if word.isalpha() else _by_rules(word)
+        if len(word) < 100:
+            self[word] = cut
+        return cut
+
+
+_cut = _Cuts()
+
+
+def _by_rules(word: str) -> tuple[str, ...]:
+    if _DIGIT.search(word) is None:
+        return tuple(_PIECES.findall(word))
     word = f" {word} "
     for pattern, replacement in _13A:
         word = pattern.sub(replacement, word)
