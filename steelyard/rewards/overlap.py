@@ -6,14 +6,13 @@ import functools
 import itertools
 import math
 import re
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+import numpy as np
 from rapidfuzz.distance import Levenshtein
 
 from steelyard.rewards.core import reward
-from steelyard.types import SteelyardError
+from steelyard.types import Array, Rollouts, SteelyardError
 
 _DIGIT = re.compile(r"[0-9]")
 _PIECES = re.compile(r"[.,\{-\~\[-\` -\&\(-\+\:-\@\/]|[^.,\{-\~\[-\` -\&\(-\+\:-\@\/]+")
@@ -29,89 +28,94 @@ _13A = (
 )
 
 
-@dataclass(frozen=True)
-class _Order:
-    """The n-grams of the references: (number of the first n − 1 words, number of the last) to its number, from 1 on."""
-
-    numbers: dict[tuple[int | None, int | None], int]
-    counts: list[int]
-
-
-@reward
-def bleu(completion: str, references: str | Sequence[str]) -> float:
-    """Sentence-level BLEU in [0, 1], sacrebleu's `sentence_bleu` / 100 (sheet 51).
+@reward(batch=True)
+def bleu(rollouts: Rollouts) -> Array:
+    """Sentence-level BLEU in [0, 1] of the column `references`: sacrebleu's `sentence_bleu` / 100 (sheet 51).
 
     BP · exp(Σ_{n≤N} log p_n / N), with the tokenizer 13a, the closest reference length in the brevity penalty BP (the
     shorter of two as close), clipped n-gram precisions p_n over all references, exponential smoothing (the k-th order
     without a match has p_n = 1 / (2^k · n-grams)) and effective order: N is the last of 4 for which the completion is
-    long enough. 0 where no word matches.
-
-    Args:
-        completion: the text to judge.
-        references: one text or several; a list is best kept in one object a group, its n-grams are counted once.
+    long enough. 0 where no word matches. Rows that share their references are scored together.
 
     Raises:
-        SteelyardError: without a reference, or where one is no text.
+        SteelyardError: where `references` is neither a text nor a list of texts, or empty.
     """
-    vocabulary, orders, lengths = _reference((references,) if isinstance(references, str) else tuple(references))
-    words = list(map(vocabulary.get, tokens_13a(completion)))
-    length = len(words)
-    matches = _matches(words, orders)
+    rows: dict[tuple[str, ...], list[int]] = {}
+    for row, given in enumerate(rollouts.column("references")):
+        texts = (given,) if isinstance(given, str) else tuple(given or ())
+        if not texts or not all(isinstance(text, str) for text in texts):
+            raise SteelyardError(f"row {row}: references are {given!r:.80}; give a text or a list of texts")
+        rows.setdefault(texts, []).append(row)
+    values = np.zeros(len(rollouts))
+    for texts, members in rows.items():
+        values[members] = bleu_scores([rollouts.completions[row] for row in members], texts)
+    return values
+
+
+def bleu_scores(completions: Sequence[str], references: Sequence[str]) -> Array:
+    """float64 [N], BLEU of texts that share their references. See `bleu`.
+
+    Words are numbered from 1 in the references' vocabulary, 0 for all others and between texts. The number of an n-gram
+    is looked up by the number of its first n − 1 words and that of its last word, so that only positions where the
+    shorter n-gram stood in a reference are looked at again.
+    """
+    reference_words = [tokens_13a(text) for text in references]
+    vocabulary = {word: i for i, word in enumerate(dict.fromkeys(itertools.chain.from_iterable(reference_words)), 1)}
+    known, words = [_numbered(texts, vocabulary) for texts in (reference_words, list(map(tokens_13a, completions)))]
+    width = len(vocabulary) + 1
+    matches = np.zeros((ORDER, len(completions)), np.int64)
+    (at, state), (here, found) = [(ids.nonzero()[0], ids[ids > 0]) for ids, _ in (known, words)]
+    for n in range(ORDER):
+        if n:
+            at, codes = _extended(known[0], at, state, n, width)
+            distinct, state = np.unique(codes, return_inverse=True)
+            state += 1
+            here, codes = _extended(words[0], here, found, n, width)
+            place = np.searchsorted(distinct, codes)
+            hit = (distinct[np.minimum(place, len(distinct) - 1)] == codes).nonzero()[0] if len(distinct) else place[:0]
+            here, found = here[hit], place[hit] + 1
+        if not len(here):
+            break
+        most = _counts(known[1][at], state, len(references)).max(axis=0)
+        counts = _counts(words[1][here], found, len(completions), len(most))
+        matches[n] = np.minimum(counts, most).sum(axis=1)
+    lengths = [len(text) for text in reference_words]
+    own = np.bincount(words[1][:-ORDER], minlength=len(completions)) - 1
+    return np.array([_bleu(row, int(length), lengths) for row, length in zip(matches.T.tolist(), own, strict=True)])
+
+
+def _numbered(texts: Sequence[list[str]], vocabulary: dict[str, int]) -> tuple[Array, Array]:
+    """Words' numbers with a 0 behind every text and `ORDER` at the end, and each place's text."""
+    lengths = [len(words) + 1 for words in texts]
+    numbers = map(vocabulary.get, itertools.chain.from_iterable([*words, ""] for words in texts), itertools.repeat(0))
+    ids = np.zeros(sum(lengths) + ORDER, np.int64)
+    ids[:-ORDER] = np.fromiter(numbers, np.int64, sum(lengths))
+    return ids, np.append(np.repeat(np.arange(len(texts)), lengths), [0] * ORDER)
+
+
+def _extended(ids: Array, at: Array, state: Array, n: int, width: int) -> tuple[Array, Array]:
+    """Places whose next word is in the vocabulary, and the codes of the n-grams that are one word longer."""
+    following = ids[at + n]
+    kept = following.nonzero()[0]
+    return at[kept], state[kept] * width + following[kept]
+
+
+def _counts(rows: Array, numbers: Array, count: int, width: int | None = None) -> Array:
+    """int64 [count, width], how often every number stands in every row."""
+    width = int(numbers.max(initial=0)) + 1 if width is None else width
+    return np.bincount(rows * width + numbers, minlength=count * width).reshape(count, width)
+
+
+def _bleu(matches: list[int], length: int, references: list[int]) -> float:
+    """The score of one text from its matches of every order and all lengths."""
     if not any(matches):
         return 0.0
-    closest = min(lengths, key=lambda other: (abs(length - other), other))
-    penalty = min(0.0, 1 - closest / length)
+    closest = min(references, key=lambda other: (abs(length - other), other))
     logs, misses = 0.0, 0
     for n, matched in enumerate(matches[:length]):
         misses += not matched
         logs += math.log((matched or 0.5**misses) / (length - n))
-    return math.exp(penalty + logs / min(length, ORDER))
-
-
-def _matches(words: Sequence[int | None], orders: Sequence[_Order]) -> list[int]:
-    """For every order how many n-grams stand in the references, each at most as often as there.
-
-    An n-gram is looked up as the number of its first n − 1 words and the number of its last word.
-    """
-    matches: list[int] = []
-    grams = words
-    for n, order in enumerate(orders):
-        if n:
-            grams = list(map(order.numbers.get, zip(grams, words[n:], strict=False)))
-        hits: list[int] = list(filter(None, grams))
-        if not hits:
-            return matches + [0] * (ORDER - n)
-        matches.append(len(hits) if len(set(hits)) == len(hits) else _clipped(hits, order.counts))
-    return matches
-
-
-def _clipped(hits: list[int], most: list[int]) -> int:
-    counts = Counter(hits)
-    return sum(map(min, counts.values(), map(most.__getitem__, counts)))
-
-
-@functools.lru_cache(maxsize=1024)
-def _reference(texts: tuple[str, ...]) -> tuple[dict[str, int], list[_Order], list[int]]:
-    """Word to number, every order's n-grams with their highest count in one reference, and the references' lengths."""
-    if not texts or not all(isinstance(text, str) for text in texts):
-        raise SteelyardError(f"references are {texts!r:.80}; give a text or a list of texts")
-    tokens = [tokens_13a(text) for text in texts]
-    vocabulary = {word: i for i, word in enumerate(dict.fromkeys(itertools.chain.from_iterable(tokens)), 1)}
-    words = [[vocabulary[word] for word in text] for text in tokens]
-    orders, grams = [], words
-    for n in range(ORDER):
-        numbers: dict[tuple[int | None, int | None], int] = {}
-        if n:
-            pairs = [list(zip(gram, word[n:], strict=False)) for gram, word in zip(grams, words, strict=True)]
-            distinct = dict.fromkeys(itertools.chain.from_iterable(pairs))
-            numbers |= zip(distinct, itertools.count(1), strict=False)
-            grams = [[numbers[pair] for pair in row] for row in pairs]
-        most = [0] * (1 + (len(numbers) if n else len(vocabulary)))
-        for gram in grams:
-            for number, count in Counter(gram).items():
-                most[number] = max(most[number], count)
-        orders.append(_Order(numbers, most))
-    return vocabulary, orders, [len(row) for row in words]
+    return math.exp(min(0.0, 1 - closest / length) + logs / min(length, ORDER))
 
 
 def tokens_13a(text: str) -> list[str]:

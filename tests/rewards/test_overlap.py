@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steelyard.rewards import bleu, score_one
-from steelyard.rewards.overlap import tokens_13a
-from steelyard.types import SteelyardError
+from steelyard.rewards.overlap import bleu_scores, tokens_13a
+from steelyard.types import Rollouts, Sample, SteelyardError
 
 NASTY = st.text(alphabet="ab1 9.,-'\n\t<>&;/()[]{}|~$%é\u00a0\u3000\u0661", max_size=40)
 PIECES = st.lists(
@@ -21,9 +21,11 @@ JOINED = st.builds(str.join, st.sampled_from([" ", "", " . "]), PIECES)
 TEXTS = st.one_of(NASTY, JOINED, st.text(max_size=30))
 
 
-def ours(completion: str, references: object) -> float:
-    value = bleu.function(completion, references)
-    assert score_one(bleu, completion=completion, references=references).values[0] == pytest.approx(value, abs=1e-6)
+def ours(completion: str, references: list[str]) -> float:
+    """The score alone, which company in the batch must not change."""
+    value = bleu_scores([completion], references)[0]
+    together = bleu_scores([completion, "the cat 1", "", completion, *references], references)
+    assert together[0] == together[3] == value
     return float(value)
 
 
@@ -44,18 +46,23 @@ def test_equal_to_sacrebleu(completion: str, references: list[str]) -> None:
 
 
 def test_worked_numbers() -> None:
-    assert ours("the cat sat on the mat", "the cat sat on the mat") == pytest.approx(1, abs=1e-12)
+    assert ours("the cat sat on the mat", ["the cat sat on the mat"]) == pytest.approx(1, abs=1e-12)
     assert ours("the cat", ["the cat sat on the mat"]) == pytest.approx(math.exp(1 - 6 / 2), abs=1e-12)
-    # 1-grams 2/2 clipped to 1/2, 2-grams none of 1: 1 / (2 · 1)
-    assert ours("the the", "the cat") == pytest.approx(0.5, abs=1e-12)
-    assert ours("", "the cat") == ours("dog", "the cat") == ours("the cat", "") == 0
+    # 1-grams clipped to 1 of 2, 2-grams none of 1, smoothed to 1 / (2 · 1)
+    assert ours("the the", ["the cat"]) == pytest.approx(0.5, abs=1e-12)
+    assert ours("", ["the cat"]) == ours("dog", ["the cat"]) == ours("the cat", [""]) == 0
 
 
-def test_one_text_is_a_list_of_one() -> None:
-    assert ours("a b c d e", "a b c x e") == ours("a b c d e", ["a b c x e"])
+def test_rows_are_scored_against_their_own_references() -> None:
+    texts = ["a b c d e", "a b c x e", "x", "a b c d e"]
+    samples = [
+        Sample(str(i), "", columns={"references": r}) for i, r in enumerate(["a b c x e", ["x", texts[1]], "x", "x"])
+    ]
+    values = bleu(Rollouts(samples, texts)).values
+    assert values == pytest.approx([ours(texts[0], ["a b c x e"]), 1, 1, 0])
 
 
-@pytest.mark.parametrize("references", [[], [None], [3]])
+@pytest.mark.parametrize("references", [[], [None], [3], None])
 def test_references_are_texts(references: object) -> None:
-    with pytest.raises(SteelyardError, match="give a text or a list of texts"):
+    with pytest.raises(SteelyardError, match="row 0: references are .*; give a text or a list of texts"):
         score_one(bleu, completion="a", references=references)
