@@ -64,5 +64,5 @@ def test_rows_are_scored_against_their_own_references() -> None:
 
 @pytest.mark.parametrize("references", [[], [None], [3], None])
 def test_references_are_texts(references: object) -> None:
-    with pytest.raises(SteelyardError, match="row 0: references are .*; give a text or a list of texts"):
+    with pytest.raises(SteelyardError, match=r"row 0: references are .*; give a text or a list of texts"):
         score_one(bleu, completion="a", references=references)
