@@ -5,8 +5,8 @@
 References and half of the completions are answers from ../shared/data/alpaca-preferences.jsonl.gz where it is present
 (else made texts of like length); the other half are copies of the reference with a third of the words dropped or moved.
 Our side is the whole reward; the peer is one `BLEU(effective_order=True)` for all pairs, which spares it
-the set-up of `sentence_bleu`. Sides take turns and the median round counts. `first` starts with empty caches; `later` is
-a step in the middle of a run: both sides have seen as many other pairs, made of other texts, and no pair twice.
+the set-up of `sentence_bleu`. Sides take turns and the median round counts. `first` starts with empty caches; `later`
+is a step in the middle of a run: both sides have seen as many other pairs, made of other texts, and no pair twice.
 """
 
 from __future__ import annotations
