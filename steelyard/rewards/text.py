@@ -17,7 +17,11 @@ from steelyard.types import SteelyardError
 
 _ARTICLE = re.compile(r"\b(?:a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
-_LETTER = r"[(\[*_]*(?-i:(?P<letter>[B-HJ-Z]|[AI](?!\s+(?!is\b|or\b|and\b)[a-z])))(?![A-Za-z0-9'’])[)\]*_.:,;]*"  # not "A cat"
+# Not the A of "A cat" and the I of "I think".
+_LETTER = (
+    r"[(\[*_]*(?-i:(?P<letter>[B-HJ-Z]|[AI](?!\s+(?!is\b|or\b|and\b)[a-z])))"
+    r"(?![A-Za-z0-9'’])[)\]*_.:,;]*"
+)
 _TOLD = re.compile(r"\b(?:answer|option|choice)\b(?:\s+is)?[\s:*]*" + _LETTER, re.IGNORECASE)
 _ALONE = re.compile(r"(?:^|(?<=\s))" + _LETTER + r"(?=\s|$)")
 _BLOCK = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
