@@ -90,13 +90,17 @@ def commands_page() -> Iterator[str]:
 
     from steelyard.cli import app
 
-    yield "# Command line\n\nBad input ends with one sentence and exit code 2; `--debug` shows the traceback.\n"
+    yield "# Command line\n\nBad input ends with one sentence and exit code 2, a fault of the program with 1, Ctrl-C"
+    yield "with 130; `--debug` shows the traceback.\n"
     for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
         inner = getattr(command, "commands", None)
         for path, leaf in ((f"{name} {key}", value) for key, value in inner.items()) if inner else ((name, command),):
             yield f"## steelyard {path}\n\n{leaf.help}\n"
-            rows = ((label(parameter), getattr(parameter, "help", "") or "") for parameter in leaf.params)
-            yield from table(("option", "meaning"), rows)
+            rows = (
+                (label(parameter), getattr(parameter, "help", "") or "", default(parameter))
+                for parameter in leaf.params
+            )
+            yield from table(("option", "meaning", "if left out"), rows)
 
 
 def label(parameter: Any) -> str:
@@ -104,6 +108,14 @@ def label(parameter: Any) -> str:
     if parameter.param_type_name == "argument":
         return f"`{(parameter.metavar or parameter.name.upper()).strip('[]')}`"
     return f"`{parameter.opts[0]}`"
+
+
+def default(parameter: Any) -> str:
+    """What holds where a parameter is not given; empty where its meaning says it."""
+    if parameter.required:
+        return "must be given"
+    value = parameter.default
+    return "" if value is None or value is False or callable(value) else f"`{value}`"
 
 
 def table(head: tuple[str, ...], rows: Any) -> Iterator[str]:

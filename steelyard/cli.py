@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from steelyard import __version__
 
-MISUSE, INTERRUPTED = 2, 130
+FAULT, MISUSE, INTERRUPTED = 1, 2, 130
 EXTRAS = {
     "train": ("torch", "transformers", "peft", "accelerate", "safetensors", "tensorboard", "tokenizers"),
     "video": ("cv2", "av", "PIL"),
@@ -21,8 +22,41 @@ EXTRAS = {
     "trl": ("trl", "datasets"),
 }
 
+
+class Commands(TyperGroup):
+    """The commands, with misuse told in one sentence, as every other error is."""
+
+    def make_context(self, *given: Any, **named: Any) -> Any:
+        """The context of the options before the command."""
+        return _told(super().make_context, *given, **named)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        return _told(super().invoke, ctx)
+
+
+def _told(step: Callable[..., Any], *given: Any, **named: Any) -> Any:
+    try:
+        return step(*given, **named)
+    except typer.TyperException as error:
+        message = error.format_message() if hasattr(error, "format_message") else ""
+        context = getattr(error, "ctx", None)
+        if not message or context is None or type(error).__name__ == "NoArgsIsHelpError":
+            raise
+        _complain(_in_our_words(message, context.command_path))
+        raise typer.Exit(MISUSE) from None
+
+
+def _in_our_words(message: str, command: str) -> str:
+    """The parser's message as the middle of a sentence, with where to read on."""
+    what = (message[:1].lower() + message[1:]).removeprefix("invalid value: ").partition(", unable to parse")[0]
+    what = what.replace("Input should be", "it must be").replace(". Did", "; did").rstrip(".")
+    return what if what.endswith("?") else f"{what}; see {command} --help"
+
+
 app = typer.Typer(
     name="steelyard",
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -42,8 +76,17 @@ Model = Annotated[str | None, typer.Option(help="A model folder or hub id; the w
 Seed = Annotated[int, typer.Option(min=0, help="Of the data's order, the perturbations and the sampling.")]
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        version()
+        raise typer.Exit
+
+
 @app.callback()
 def options(
+    asked: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error. May stand anywhere.")] = False,
 ) -> None:
     """Options that every command takes; `main` reads `--debug`, it stands here for `--help`."""
@@ -69,9 +112,8 @@ def run(
     """
     from steelyard.methods.study import run_study
 
-    study = run_study(
-        method, out=out or Path("runs") / method, world=world, model=model, data=data, steps=steps, seed=seed
-    )
+    _check_writable(out := out or Path("runs") / method)
+    study = run_study(method, out=out, world=world, model=model, data=data, steps=steps, seed=seed)
     typer.echo(study)
 
 
@@ -82,6 +124,16 @@ def train(
     """Train one policy as a YAML file says; a run that was stopped goes on where it was.
 
     Example: `steelyard train rova.yaml`, and on several devices `accelerate launch -m steelyard.cli train rova.yaml`
+
+    The shortest file, which trains on the small video world:
+
+    ```yaml
+    method: rova
+    model: world             # or a hub id, or a folder
+    data: video-questions    # or a JSONL file
+    out: runs/first
+    train: {steps: 20, prompts: 16, lr: 1e-4}
+    ```
     """
     from steelyard.methods.training import train_from_file
 
@@ -93,18 +145,26 @@ def evidence(
     method: Annotated[str, typer.Argument(help="A method's slug; `steelyard methods` lists them.")],
     seeds: Annotated[int, typer.Option(min=1, help="How many paired seeds.")] = 5,
     first_seed: Annotated[int, typer.Option(min=0, help="The first of them.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="The JSON file; `results/NN-METHOD.json` if left out.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The JSON file; `results/NN-METHOD.json` if left out, the work folder with `--quick`."),
+    ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A small run that only shows that all works.")] = False,
 ) -> None:
     """Measure whether a method keeps its paper's claim, beside its baselines and on the same seeds.
 
+    Every arm is trained and measured on every seed, one a core, and a call that was stopped goes on where it was.
     Prints the claim, all arms, the effect with its 95% interval, and a verdict: `holds`, `fails` or `unclear`.
     It is written down whichever it is.
 
     Example: `steelyard evidence rova --seeds 5`
     """
     from steelyard.methods.evidence import run_evidence
+    from steelyard.types import SteelyardError
 
+    _check_writable((out or Path("results") / "result.json").parent)
+    if out is not None and out.is_dir():
+        raise SteelyardError(f"{out} is a folder; give the path of a JSON file")
     run_evidence(method, seeds=seeds, first_seed=first_seed, out=out, quick=quick)
 
 
@@ -149,7 +209,7 @@ def perturb_video(
         Path | None, typer.Argument(metavar="[OUT]", help="The video to write; a folder with `--kind all`.")
     ] = None,
     kind: Annotated[
-        str, typer.Option(help="What goes wrong; `--list` prints the kinds, `all` is for `--grid`.")
+        str, typer.Option(help="What goes wrong; `--list` prints the kinds, `all` is every one of them.")
     ] = "fog",
     severity: Annotated[int, typer.Option(min=1, max=5, help="From 1, hardly seen, to 5.")] = 3,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same pixels.")] = 0,
@@ -181,19 +241,29 @@ def bench_pvr(
     questions: Annotated[Path, typer.Option(help="JSONL: video, question, answer, problem_type and, if any, options.")],
     model: Annotated[str, typer.Option(help="A model folder or hub id.")],
     out: Annotated[Path, typer.Option(help="Where figures and completions go; a second call goes on from there.")],
-    kind: Annotated[list[str] | None, typer.Option(help="Only this corruption; may stand several times.")] = None,
-    severity: Annotated[
-        list[int] | None, typer.Option(help="From 1 to 5; may stand several times. [default: 3]")
+    kinds: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--kinds", "--kind", help="Only these corruptions: `fog,rain`, or the option again. [default: all]"
+        ),
+    ] = None,
+    severities: Annotated[
+        list[str] | None,
+        typer.Option("--severities", "--severity", help="From 1 to 5: `1,3,5`, or the option again. [default: 3]"),
     ] = None,
     frames: Annotated[int, typer.Option(min=1, help="Frames of a clip that the model sees.")] = 16,
     size: Annotated[int, typer.Option(min=1, help="Side of the frames in pixels.")] = 224,
-    max_tokens: Annotated[int, typer.Option(min=1, help="The longest completion.")] = 768,
+    max_tokens: Annotated[
+        int | None,
+        typer.Option(min=1, help="The longest completion. [default: 768, or a quarter of a shorter model's context]"),
+    ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Questions at a time; changes no result.")] = 8,
     seed: Seed = 0,
-    judge: Annotated[
-        str | None, typer.Option(help="A model behind an OpenAI-compatible endpoint: rates reasoning.")
+    judge_model: Annotated[
+        str | None,
+        typer.Option("--judge-model", "--judge", help="A model behind an OpenAI-compatible endpoint: rates reasoning."),
     ] = None,
-    judge_url: Annotated[str | None, typer.Option(help="That endpoint's address.")] = None,
+    judge_url: Annotated[str | None, typer.Option(help="That endpoint's address, ending in `/v1` for most.")] = None,
     judge_key_env: Annotated[
         str, typer.Option(help="The environment variable that holds its key; empty for an endpoint without one.")
     ] = "OPENAI_API_KEY",
@@ -201,29 +271,57 @@ def bench_pvr(
     """Run PVRBench: how much accuracy a video model loses under twelve corruptions in four families.
 
     Example: `steelyard bench pvr --videos clips --questions questions.jsonl --model my-model --out pvr`
+
+    A line of the questions: `{"video": "a.mp4", "question": "Which way?", "options": ["A. left", "B. right"],
+    "answer": "B", "problem_type": "multiple choice"}`
     """
     from steelyard.audits.pvrbench import pvr_command
 
+    _check_writable(out)
     pvr_command(
         videos,
         questions,
         model,
         out,
-        kinds=tuple(kind or ()),
-        severities=tuple(severity or (3,)),
+        kinds=tuple(_listed(kinds or ())),
+        severities=tuple(_severity(word) for word in _listed(severities or ("3",))),
         frames=frames,
         size=size,
         seed=seed,
         batch=batch,
         max_tokens=max_tokens,
-        judge_model=judge,
+        judge_model=judge_model,
         judge_url=judge_url,
         judge_key_env=judge_key_env or None,
     )
 
 
+def _listed(given: Iterable[str]) -> list[str]:
+    """The words of an option that takes a list: between commas, or one an option."""
+    return [word.strip() for words in given for word in words.split(",") if word.strip()]
+
+
+def _severity(word: str) -> int:
+    from steelyard.types import SteelyardError
+
+    if word not in "12345" or len(word) != 1:
+        raise SteelyardError(f"--severities has {word!r}; give whole numbers from 1 to 5")
+    return int(word)
+
+
+def _check_writable(folder: Path) -> None:
+    """End a long command at its start, not at its end, where what it makes could not be kept."""
+    from steelyard.types import SteelyardError
+
+    standing = next(place for place in (folder, *folder.parents) if place.exists())
+    if not standing.is_dir():
+        raise SteelyardError(f"{standing} is a file; give a folder to write into")
+    if not os.access(standing, os.W_OK):
+        raise SteelyardError(f"the folder {standing} cannot be written to; choose another")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and leave with its exit code: 0, 2 for misuse or bad input, 130 for Ctrl-C.
+    """Run the command line and leave with its exit code: 0, 2 for misuse or bad input, 1 for a fault, 130 for Ctrl-C.
 
     Args:
         arguments: what was typed behind `steelyard`; the process's own if left out.
@@ -242,12 +340,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not str(stop):  # the trainer has said what it saved where the interrupt has words
             _complain("stopped")
         raise SystemExit(INTERRUPTED) from None
-    except (ValueError, ImportError, OSError) as error:
-        sentence = None if debug else _sentence(error)
-        if sentence is None:
+    except Exception as error:
+        if debug:
             raise
-        _complain(sentence)
-        raise SystemExit(MISUSE) from None
+        sentence = _sentence(error)
+        _complain(sentence or _fault(error))
+        raise SystemExit(MISUSE if sentence else FAULT) from None
 
 
 def _interrupt(left: SystemExit) -> KeyboardInterrupt | None:
@@ -257,7 +355,7 @@ def _interrupt(left: SystemExit) -> KeyboardInterrupt | None:
 
 
 def _sentence(error: Exception) -> str | None:
-    """What to tell the person, or None where the error is ours and deserves its traceback."""
+    """What to tell the person, or None where the error is a fault of ours."""
     from steelyard.types import SteelyardError
 
     if isinstance(error, SteelyardError):
@@ -267,6 +365,13 @@ def _sentence(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}; give a path that can be read and written"
     return None
+
+
+def _fault(error: Exception) -> str:
+    """A sentence about an error that nobody foresaw."""
+    said = " ".join(str(error).split())[:300]
+    name = type(error).__name__
+    return f"{name}: {said}; this should not happen: the same command with --debug shows where it did"
 
 
 def _missing(module: str) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
@@ -19,12 +19,18 @@ Prompt: TypeAlias = str | Sequence[Mapping[str, Any]]
 """A text, or chat messages `{"role": ..., "content": text or parts}`."""
 
 
+GroupKey: TypeAlias = Sequence[str]
+"""What makes a group: `group`, `branch`, or names of columns."""
+
+PER_BRANCH: GroupKey = ("group", "branch")
+
+
 class SteelyardError(ValueError):
     """Bad input: one sentence that says what was wrong, where, and what would be right."""
 
 
 class Status(IntEnum):
-    """What became of one row's judgement. Only `SCORED` and `TIE` rows carry a finite value."""
+    """What became of a row's judgement. Only `SCORED` and `TIE` rows have a finite value, unless it was filled in."""
 
     SCORED = 0
     UNPARSED = 1
@@ -108,6 +114,7 @@ class Actions:
         if self.logprobs.ndim != 2 or self.logprobs.shape != self.mask.shape:
             shapes = f"logprobs {self.logprobs.shape} and mask {self.mask.shape}"
             raise SteelyardError(f"actions: {shapes} must both be [N, T]")
+        self.data = {name: np.asarray(array) for name, array in self.data.items()}
         for name, array in self.data.items():
             if array.shape[:2] != self.mask.shape:
                 raise SteelyardError(f"actions: {name!r} is {array.shape}; its first axes must be {self.mask.shape}")
@@ -122,7 +129,11 @@ class Actions:
     @staticmethod
     def concatenate(parts: Sequence[Actions]) -> Actions:
         """Rows of all parts, padded to the longest."""
+        if not parts:
+            raise SteelyardError("no actions to join; give at least one part")
         width = max(part.mask.shape[1] for part in parts)
+        if len({tuple(sorted(part.data)) for part in parts}) > 1:
+            raise SteelyardError(f"actions with data {_names(part.data for part in parts)} cannot be joined")
         if len({part.temperature for part in parts}) > 1:
             raise SteelyardError("actions drawn at different temperatures cannot be joined; sample them alike")
         data = {name: _stack([part.data[name] for part in parts], width) for name in parts[0].data}
@@ -132,6 +143,10 @@ class Actions:
             data,
             parts[0].temperature,
         )
+
+
+def _names(parts: Iterable[Iterable[str]]) -> str:
+    return " and ".join(dict.fromkeys(f"[{', '.join(sorted(part))}]" for part in parts))
 
 
 def _stack(arrays: Sequence[Array], width: int) -> Array:
@@ -165,6 +180,9 @@ class Rollouts:
         n = len(self.completions)
         self.group = np.arange(n) if self.group is None else np.asarray(self.group, np.int64)
         self.branch = np.zeros(n, np.int64) if self.branch is None else np.asarray(self.branch, np.int64)
+        for name, numbers in (("group", self.group), ("branch", self.branch)):
+            if numbers.ndim != 1:
+                raise SteelyardError(f"rollouts: {name} has shape {numbers.shape}; one number a row [{n}] is needed")
         lengths = {"samples": len(self.samples), "group": len(self.group), "branch": len(self.branch)}
         lengths |= {f"column {name!r}": len(column) for name, column in self.columns.items()}
         lengths |= {f"spans {name!r}": len(span) for name, span in self.spans.items()}
@@ -216,9 +234,20 @@ class Rollouts:
         return known or all(name in sample.columns for sample in self.samples)
 
     def take(self, rows: Array | Sequence[int]) -> Rollouts:
-        """The given rows (indices or a bool mask), every field moved together."""
+        """The given rows (indices or a bool mask), every field moved together.
+
+        Raises:
+            SteelyardError: for a mask of another length, or what is no index of a row.
+        """
         rows = np.asarray(rows)
+        if rows.size and rows.dtype.kind not in "iub":
+            raise SteelyardError(f"rollouts: rows are picked by whole numbers or a mask, not by {rows.dtype}")
+        if rows.dtype == bool and rows.shape != (len(self),):
+            raise SteelyardError(f"rollouts: a mask of shape {rows.shape} cannot pick from {len(self)} rows")
         index = rows.nonzero()[0] if rows.dtype == bool else rows.astype(np.int64)
+        outside = index[(index < -len(self)) | (index >= len(self))]
+        if len(outside):
+            raise SteelyardError(f"rollouts: there is no row {outside[0]}; there are {len(self)}")
         return Rollouts(
             samples=[self.samples[i] for i in index],
             completions=[self.completions[i] for i in index],
@@ -231,17 +260,29 @@ class Rollouts:
 
     @staticmethod
     def concatenate(parts: Sequence[Rollouts]) -> Rollouts:
-        """All rows of all parts; group numbers are kept as they are, so give them apart where they differ."""
+        """All rows of all parts; group numbers are kept as they are, so give them apart where they differ.
+
+        Raises:
+            SteelyardError: if there are no parts, or they differ in their columns, spans, or in having actions.
+        """
         if not parts:
             raise SteelyardError("no rollouts to join; give at least one part")
+        for what in ("columns", "spans"):
+            named = [getattr(part, what) for part in parts]
+            if len({tuple(sorted(names)) for names in named}) > 1:
+                raise SteelyardError(
+                    f"rollouts with the {what} {_names(named)} cannot be joined; they must be the same"
+                )
         actions = [part.actions for part in parts if part.actions is not None]
+        if 0 < len(actions) < len(parts):
+            raise SteelyardError(f"{len(actions)} of {len(parts)} parts have actions; all or none of them must")
         return Rollouts(
             samples=[sample for part in parts for sample in part.samples],
             completions=[completion for part in parts for completion in part.completions],
             group=np.concatenate([part.groups for part in parts]),
             branch=np.concatenate([part.branches for part in parts]),
             columns={name: [v for part in parts for v in part.columns[name]] for name in parts[0].columns},
-            actions=Actions.concatenate(actions) if len(actions) == len(parts) else None,
+            actions=Actions.concatenate(actions) if actions else None,
             spans={name: _join_spans([part.spans[name] for part in parts]) for name in parts[0].spans},
         )
 
@@ -249,6 +290,33 @@ class Rollouts:
 def _join_spans(spans: Sequence[Array]) -> Array:
     width = max(span.shape[1] for span in spans)
     return np.concatenate([np.pad(s, ((0, 0), (0, width - s.shape[1]), (0, 0)), constant_values=-1) for s in spans])
+
+
+def group_index(rollouts: Rollouts, by: GroupKey) -> Array:
+    """int64 [N], 0…K−1: rows with equal keys share a number. A key is `group`, `branch` or a column's name.
+
+    Raises:
+        SteelyardError: for a column that rows lack, or whose values cannot be compared.
+    """
+    index = np.zeros(len(rollouts), np.int64)
+    for key in by:
+        column = (
+            rollouts.groups if key == "group" else rollouts.branches if key == "branch" else _numbered(rollouts, key)
+        )
+        _, inverse = np.unique(column, return_inverse=True)
+        _, index = np.unique(index * (inverse.max(initial=0) + 1) + inverse, return_inverse=True)
+    return index
+
+
+def _numbered(rollouts: Rollouts, name: str) -> Array:
+    """int64 [N]: equal values of a column, of whatever kind they are, share a number."""
+    numbers: dict[Any, int] = {}
+    try:
+        return np.asarray([numbers.setdefault(value, len(numbers)) for value in rollouts.column(name)], np.int64)
+    except TypeError:
+        raise SteelyardError(
+            f"rows cannot be grouped by column {name!r}; it must hold texts, numbers or tuples"
+        ) from None
 
 
 def broadcast_steps(values: Array, spans: Array, length: int) -> Array:
@@ -260,17 +328,24 @@ def broadcast_steps(values: Array, spans: Array, length: int) -> Array:
         length: T.
 
     Returns:
-        float32 [N, T]; 0 where no span covers an action, sums where several do.
+        float32 [N, T]; 0 where no span covers an action, sums where several do; NaN where one of them has no value.
     """
     n, s = spans.shape[:2]
     if values.shape != (n, s):
         raise SteelyardError(f"step values {values.shape} do not fit spans {spans.shape}; both need [N, S]")
     present = spans[..., 0] >= 0
     rows = np.broadcast_to(np.arange(n)[:, None], (n, s))[present]
-    edges = np.zeros((n, length + 1), np.float64)
-    np.add.at(edges, (rows, spans[..., 0][present]), values[present])
-    np.add.at(edges, (rows, spans[..., 1][present]), -values[present])
-    return edges.cumsum(axis=1)[:, :length].astype(np.float32)
+    start, end = np.minimum(spans[present], length).T
+    known = np.where(np.isnan(values[present]), 0.0, values[present])
+
+    def laid(numbers: Array) -> Array:
+        edges = np.zeros((n, length + 1), np.float64)
+        np.add.at(edges, (rows, start), numbers)
+        np.add.at(edges, (rows, end), -numbers)
+        return edges.cumsum(axis=1)[:, :length]
+
+    unknown, covered = laid(np.isnan(values[present]).astype(float)), laid(np.ones(len(rows)))
+    return np.where(unknown > 0, np.nan, np.where(covered > 0, laid(known), 0.0)).astype(np.float32)
 
 
 @dataclass(eq=False)
@@ -279,7 +354,7 @@ class Scores:
 
     Attributes:
         values: float32 [N]; NaN = could not be judged, never silently 0.
-        status: int8 [N] of `Status`; made from the NaNs where it is not given.
+        status: int8 [N] of `Status`; made from the NaNs where it is not given; a NaN is never `SCORED` or `TIE`.
         steps: process scores float32 [N, S], NaN where a row has fewer steps.
         confidence: float32 [N] in [0, 1].
         parts: name to float32 [N], for logs; the combined value stays apart in `values`.
@@ -299,11 +374,15 @@ class Scores:
             raise SteelyardError(f"scores: values have shape {self.values.shape}; one number a row [N] is needed")
         if self.status is None:
             self.status = np.where(np.isnan(self.values), Status.FAILED, Status.SCORED).astype(np.int8)
+        self.status = np.asarray(self.status, np.int8)
         n = len(self.values)
         fields = {"status": self.status, "steps": self.steps, "confidence": self.confidence, **self.parts}
+        fields |= {f"seconds of {name}": array for name, array in self.seconds.items()}
         for name, array in fields.items():
             if array is not None and len(array) != n:
                 raise SteelyardError(f"scores: {name!r} has {len(array)} rows, values has {n}; they must be equal")
+        scored = np.isin(self.status, (Status.SCORED, Status.TIE))
+        self.status = np.where(np.isnan(self.values) & scored, Status.FAILED, self.status).astype(np.int8)
 
     def __len__(self) -> int:
         return len(self.values)

@@ -61,6 +61,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     import steelyard
 
     assert leave(capsys, "version") == (0, f"steelyard {steelyard.__version__}\n", "")
+    assert leave(capsys, "--version") == (0, f"steelyard {steelyard.__version__}\n", "")
 
 
 def test_bad_input_is_one_line_on_standard_error(failing, capsys: pytest.CaptureFixture[str]) -> None:
@@ -90,10 +91,25 @@ def test_a_missing_package_names_its_extra(
     assert f"pip install 'steelyard[{extra}]'" in err
 
 
-def test_faults_of_ours_keep_their_traceback(failing) -> None:
-    failing(ModuleNotFoundError("No module named 'steelyard.gone'", name="steelyard.gone"))
-    with pytest.raises(ModuleNotFoundError):
-        cli.main(["version"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        ModuleNotFoundError("No module named 'steelyard.gone'", name="steelyard.gone"),
+        RuntimeError("out of memory\nand more"),
+        KeyError("x"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_faults_of_ours_say_how_to_see_the_traceback(
+    error: Exception, failing, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failing(error)
+    code, out, err = leave(capsys, "version")
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert err.startswith(f"steelyard: {type(error).__name__}: ")
+    assert "--debug" in err
+    with pytest.raises(type(error)):
+        cli.main(["version", "--debug"])
 
 
 def test_a_file_that_is_not_there(failing, capsys: pytest.CaptureFixture[str]) -> None:
@@ -113,11 +129,64 @@ def test_an_interrupted_run_has_spoken_for_itself(failing, capsys: pytest.Captur
     assert leave(capsys, "version") == (130, "", "")
 
 
-@pytest.mark.parametrize("words", [("rune",), ("run",), ("evidence", "rova", "--seeds", "0"), ("perturb", "video")])
-def test_misuse_leaves_with_2(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, err = leave(capsys, *words)
-    assert (code, out) == (2, "")
-    assert "Error" in err
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("rune", "no such command 'rune'; did you mean 'run'?"),
+        ("run", "missing argument 'method'; see steelyard run --help"),
+        ("evidence rova --seeds 0", "invalid value for '--seeds': it must be greater than or equal to 1"),
+        ("perturb video", "give IN and OUT, or IN and --grid FILE.png, or --list; see steelyard perturb video --help"),
+        ("perturb video a.mp4 b.mp4 --severity 9", "'--severity': it must be less than or equal to 5"),
+        ("perturb video a.mp4 b.mp4 --seed -1", "'--seed': it must be greater than or equal to 0"),
+        ("perturb video a.mp4 b.mp4 --sed 1", "no such option: --sed"),
+        ("--debug perturb video a.mp4 b.mp4 --sed 1", "no such option: --sed"),
+    ],
+)
+def test_misuse_is_one_line_and_leaves_with_2(line: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = leave(capsys, *line.split())
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("steelyard: ")
+    assert said in err
+
+
+@pytest.mark.parametrize("group", [(), ("perturb",), ("bench",)])
+def test_a_group_alone_shows_its_help(group: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = leave(capsys, *group)
+    assert code == 2
+    assert "Commands" in out + err
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "run rova --out taken",
+        "run rova --out taken/deeper/still",
+        "evidence rova --out taken/result.json",
+        "bench pvr --videos . --questions q --model m --out taken",
+    ],
+)
+def test_where_nothing_can_be_kept_nothing_is_begun(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for module in ("torch", "cv2"):
+        pytest.importorskip(module)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").write_text("")
+    assert leave(capsys, *line.split()) == (2, "", "steelyard: taken is a file; give a folder to write into\n")
+
+
+def test_a_result_needs_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("torch")
+    code, _, err = leave(capsys, "evidence", "rova", "--out", str(tmp_path))
+    assert (code, err) == (2, f"steelyard: {tmp_path} is a folder; give the path of a JSON file\n")
+
+
+def test_severities_are_one_to_five(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for module in ("torch", "cv2"):
+        pytest.importorskip(module)
+    line = f"bench pvr --videos v --questions q --model m --out {tmp_path} --severities 1,9"
+    code, _, err = leave(capsys, *line.split())
+    assert (code, err) == (2, "steelyard: --severities has '9'; give whole numbers from 1 to 5\n")
 
 
 @pytest.mark.parametrize(
@@ -147,6 +216,18 @@ def test_misuse_leaves_with_2(words: tuple[str, ...], capsys: pytest.CaptureFixt
             "bench pvr --videos v --questions q --model m --out o --kind fog --kind rain --severity 5 --judge j",
             "audits.pvrbench:pvr_command",
             {"kinds": ("fog", "rain"), "severities": (5,), "judge_model": "j", "judge_key_env": "OPENAI_API_KEY"},
+        ),
+        (
+            "bench pvr --videos v --questions q --model m --out o --kinds fog,rain --severities 1,3 --frames 8"
+            " --size 56 --seed 4 --max-tokens 9 --judge-model j --judge-url http://localhost/v1",
+            "audits.pvrbench:pvr_command",
+            {"kinds": ("fog", "rain"), "severities": (1, 3), "frames": 8, "size": 56, "seed": 4, "max_tokens": 9}
+            | {"judge_model": "j", "judge_url": "http://localhost/v1"},
+        ),
+        (
+            "bench pvr --videos v --questions q --model m --out o",
+            "audits.pvrbench:pvr_command",
+            {"kinds": (), "severities": (3,), "max_tokens": None, "judge_model": None},
         ),
     ],
 )

@@ -93,3 +93,46 @@ def test_broadcast_steps_lays_scores_on_actions() -> None:
     spans = np.array([[[0, 2], [2, 4]], [[1, 3], [-1, -1]]])
     laid = broadcast_steps(np.array([[1.0, 2.0], [5.0, 9.0]]), spans, 5)
     assert laid.tolist() == [[1, 1, 2, 2, 0], [0, 5, 5, 0, 0]]
+
+
+def test_parts_that_do_not_fit_are_not_joined() -> None:
+    plain, acted = Rollouts([Sample("a", "p")], ["x"]), rollouts(1)
+    with pytest.raises(SteelyardError, match="have actions; all or none"):
+        Rollouts.concatenate([Rollouts([Sample("a", "p")], ["x"], columns={"x": [1]}), acted])
+    with pytest.raises(SteelyardError, match=r"columns \[x\] and \[\] cannot be joined"):
+        Rollouts.concatenate([acted, plain])
+    with pytest.raises(SteelyardError, match="no actions to join"):
+        Actions.concatenate([])
+    one, two = (Actions(np.zeros((1, 1)), np.ones((1, 1)), {name: np.zeros((1, 1))}) for name in ("tokens", "latents"))
+    with pytest.raises(SteelyardError, match=r"data \[tokens\] and \[latents\]"):
+        Actions.concatenate([one, two])
+
+
+def test_a_mask_of_another_length_picks_nothing() -> None:
+    with pytest.raises(SteelyardError, match=r"mask of shape \(3,\) cannot pick from 2 rows"):
+        rollouts(2).take([True, False, True])
+    with pytest.raises(SteelyardError, match="there is no row 2; there are 2"):
+        rollouts(2).take([0, 2])
+    with pytest.raises(SteelyardError, match="not by float64"):
+        rollouts(2).take([0.5])
+    assert rollouts(2).take([-1]).completions == ["c1"] and len(rollouts(2).take([])) == 0
+    with pytest.raises(SteelyardError, match=r"group has shape \(1, 1\)"):
+        Rollouts([Sample("a", "p")], ["x"], group=[[0]])
+    with pytest.raises(SteelyardError, match="'tokens' is"):
+        Actions(np.zeros((1, 2)), np.ones((1, 2)), {"tokens": [1, 2]})
+
+
+def test_a_step_without_value_stays_where_it_is_and_spans_end_with_the_row() -> None:
+    spans = np.array([[[0, 2], [2, 3], [4, 99]]])
+    laid = broadcast_steps(np.array([[0.1, np.nan, 0.2]]), spans, 6)
+    np.testing.assert_array_equal(laid, np.array([[0.1, 0.1, np.nan, 0, 0.2, 0.2]], np.float32))
+    thirds = broadcast_steps(np.full((1, 3), 0.1), np.array([[[0, 1], [0, 2], [1, 2]]]), 4)
+    assert thirds[0, 2:].tolist() == [0, 0]
+
+
+def test_a_nan_is_never_scored() -> None:
+    scores = Scores([np.nan, np.nan, 1], status=[Status.SCORED, Status.TIMED_OUT, Status.TIE])
+    assert scores.status is not None and scores.status.tolist() == [Status.FAILED, Status.TIMED_OUT, Status.TIE]
+    assert scores.take(np.array([2])).status.tolist() == [Status.TIE]  # type: ignore[union-attr]
+    with pytest.raises(SteelyardError, match="seconds of judge"):
+        Scores([1.0], seconds={"judge": np.zeros(2)})

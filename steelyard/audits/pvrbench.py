@@ -318,6 +318,8 @@ def pvr_command(
         videos, questions, frames=frames, size=size, kinds=kinds, severities=severities, seed=seed
     )
     judge = None if judge_model is None else EndpointJudge(judge_model, base_url=judge_url, api_key_env=judge_key_env)
+    if judge is not None:
+        _ = judge.client  # a missing key ends it before the model has answered
     policy = load_policy(model, sampling=Sampling(max_tokens=max_tokens or LONGEST))
     if max_tokens is None:
         policy.sampling = Sampling(max_tokens=min(LONGEST, _context(policy) // 4))

@@ -25,6 +25,8 @@ def load_questions(videos: Path, questions: Path, *, frames: int, size: int) -> 
     """
     from steelyard.perturb.video.files import read_clip
 
+    if not videos.is_dir():
+        raise SteelyardError(f"there is no folder {videos}; give the one that holds the videos")
     clips: dict[str, Array] = {}
     samples: dict[str, Sample] = {}
     for number, row in _rows(questions):
@@ -65,7 +67,8 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
         lines = path.read_bytes().decode("utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise SteelyardError(f"the questions {path} cannot be read ({error}); a UTF-8 JSONL file is needed") from None
+        why = getattr(error, "strerror", None) or "not UTF-8"
+        raise SteelyardError(f"the questions {path} cannot be read ({why}); a UTF-8 JSONL file is needed") from None
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue

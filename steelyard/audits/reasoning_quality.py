@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from steelyard.rewards.answers import answer_text, think_text
 from steelyard.rewards.judges.templates import QUALITIES, parse_quality, quality_prompt
-from steelyard.types import Judge, Sample
+from steelyard.types import Judge, Sample, SteelyardError
 
 QualityRule: TypeAlias = Callable[[Sample, str, str], Mapping[str, float] | None]
 """(sample, clean completion, disturbed completion) to the five scores of `QUALITIES`, or None."""
@@ -18,13 +17,20 @@ Row: TypeAlias = dict[str, Any]
 def rate(
     judge: Judge | QualityRule | None, samples: Sequence[Sample], clean: Sequence[Row], rows: Sequence[Row]
 ) -> list[dict[str, float] | None]:
-    """Five scores for every disturbed row beside its clean one; None where there is no verdict."""
+    """Five scores for every disturbed row beside its clean one; None where there is no verdict.
+
+    Raises:
+        SteelyardError: for a judge that does not give one reply a prompt.
+    """
     if judge is None:
         return [None] * len(rows)
     pairs = list(zip(samples, clean, rows, strict=True))
     if not isinstance(judge, Judge):
         return [_five(judge(sample, a["completion"], b["completion"])) for sample, a, b in pairs]
-    return [_five(parse_quality(text).scores) for text in judge.ask([_quality_prompt(*pair) for pair in pairs])]
+    replies = judge.ask([_quality_prompt(*pair) for pair in pairs])
+    if len(replies) != len(pairs):
+        raise SteelyardError(f"the judge gave {len(replies)} replies to {len(pairs)} prompts; one each is needed")
+    return [_five(parse_quality(text).scores) for text in replies]
 
 
 def _quality_prompt(sample: Sample, clean: Row, row: Row) -> Any:
@@ -34,10 +40,11 @@ def _quality_prompt(sample: Sample, clean: Row, row: Row) -> Any:
 
 
 def _five(scores: Mapping[str, float] | None) -> dict[str, float] | None:
-    """The five scores, or None if one is missing or no number."""
-    if scores is None or any(math.isnan(scores.get(name, math.nan)) for name in QUALITIES):
+    """The five scores, or None if one is missing or no number from 0 to 5."""
+    found = {name: (scores or {}).get(name) for name in QUALITIES}
+    if any(score is None or not 0 <= score <= 5 for score in found.values()):
         return None
-    return {name: float(scores[name]) for name in QUALITIES}
+    return {name: float(score) for name, score in found.items() if score is not None}
 
 
 def rule_quality(sample: Sample, clean: str, disturbed: str) -> dict[str, float]:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from steelyard.learn.recipe import AdvantageTransform
-from steelyard.types import Advantages, Array, Rollouts, Scores, SteelyardError
-
-GroupKey = Sequence[str]
-PER_BRANCH: GroupKey = ("group", "branch")
+from steelyard.types import PER_BRANCH, Advantages, Array, GroupKey, Rollouts, Scores, SteelyardError, group_index
 
 
 @dataclass(frozen=True)
@@ -106,7 +103,13 @@ def scale(*, by: GroupKey = PER_BRANCH, ddof: int = 1, epsilon: float = 1e-4) ->
 
 
 def clip(limit: float) -> AdvantageTransform:
-    """Keep every advantage within [−limit, limit]."""
+    """Keep every advantage within [−limit, limit].
+
+    Raises:
+        SteelyardError: for a limit that is not positive.
+    """
+    if not limit > 0:
+        raise SteelyardError(f"clip({limit}) keeps nothing; the limit must be positive")
 
     def cut(advantages: Advantages, rollouts: Rollouts, scores: Scores) -> Advantages:
         return Advantages(np.clip(advantages.values, -limit, limit), advantages.weights)
@@ -130,22 +133,19 @@ def keep_rows(choose: Callable[[Rollouts, Scores], Array]) -> AdvantageTransform
     """Leave out the rows for which `choose` gives False (bool [N])."""
 
     def keep(advantages: Advantages, rollouts: Rollouts, scores: Scores) -> Advantages:
-        return Advantages(advantages.values, advantages.weights * np.asarray(choose(rollouts, scores), bool))
+        chosen = np.asarray(choose(rollouts, scores))
+        if chosen.dtype != bool or chosen.shape != advantages.weights.shape:
+            given = f"{chosen.dtype} {chosen.shape}"
+            raise SteelyardError(f"{name} chose rows by {given}; it must give bool [{len(advantages.weights)}]")
+        return Advantages(advantages.values, advantages.weights * chosen)
 
-    return Link(f"keep_rows({choose.__name__})", keep)
-
-
-def group_index(rollouts: Rollouts, by: GroupKey) -> Array:
-    """int64 [N], 0…K−1: rows with equal keys share a number. A key is `group`, `branch` or a column's name."""
-    index = np.zeros(len(rollouts), np.int64)
-    for key in by:
-        column = rollouts.groups if key == "group" else rollouts.branches if key == "branch" else rollouts.column(key)
-        _, inverse = np.unique(np.asarray(column), return_inverse=True)
-        _, index = np.unique(index * (inverse.max(initial=0) + 1) + inverse, return_inverse=True)
-    return index
+    name = f"keep_rows({getattr(choose, '__name__', type(choose).__name__)})"
+    return Link(name, keep)
 
 
 def _rows(advantages: Advantages, rollouts: Rollouts, by: GroupKey) -> tuple[Array, Array, Array]:
+    if len(advantages.values) != len(rollouts):
+        raise SteelyardError(f"{len(advantages.values)} advantages for {len(rollouts)} rollouts; one a row is needed")
     if advantages.values.ndim != 1:
         raise SteelyardError(
             f"group statistics need one advantage a row [N], not {advantages.values.shape}; put them before"

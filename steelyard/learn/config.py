@@ -71,6 +71,9 @@ class TrainConfig:
         object.__setattr__(self, "trackers", _trackers(self.trackers))
         for name in ("lr", "weight_decay", "grad_clip"):
             object.__setattr__(self, name, _positive(name, getattr(self, name), zero=name != "grad_clip"))
+        for name in ("lr", "weight_decay"):
+            if math.isinf(getattr(self, name)):
+                raise SteelyardError(f"{name} is infinite; it must be a finite number")
         if self.schedule not in get_args(Schedule):
             raise SteelyardError(f"schedule is {self.schedule!r}; it must be one of {', '.join(get_args(Schedule))}")
         if self.warmup > self.steps:
@@ -105,8 +108,9 @@ class LoraSettings:
 
     def __post_init__(self) -> None:
         _whole("lora.rank", self.rank, least=1)
-        _positive("lora.alpha", self.alpha, zero=False)
-        if not 0.0 <= self.dropout < 1.0:
+        object.__setattr__(self, "alpha", _positive("lora.alpha", self.alpha, zero=False))
+        object.__setattr__(self, "dropout", _positive("lora.dropout", self.dropout, zero=True))
+        if not self.dropout < 1.0:
             raise SteelyardError(f"lora.dropout is {self.dropout}; it must lie in [0, 1)")
         object.__setattr__(self, "targets", _words("lora.targets", self.targets))
 
@@ -122,10 +126,26 @@ class SamplingSettings:
 
     def __post_init__(self) -> None:
         _whole("sampling.max_tokens", self.max_tokens, least=1)
-        _positive("sampling.temperature", self.temperature, zero=False)
-        if not 0.0 < self.top_p <= 1.0:
+        for name in ("temperature", "top_p"):
+            object.__setattr__(self, name, _positive(f"sampling.{name}", getattr(self, name), zero=False))
+        if self.top_p > 1.0:
             raise SteelyardError(f"sampling.top_p is {self.top_p}; it must lie in (0, 1]")
         object.__setattr__(self, "stop", _words("sampling.stop", self.stop))
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeSettings:
+    """Who compares reasonings: `model` behind an OpenAI-compatible `url`, whose key is in the variable `key_env`."""
+
+    model: str
+    url: str | None = None
+    key_env: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("model", "url", "key_env"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, str) or not value):
+                raise SteelyardError(f"judge.{name} is {value!r}; it must be a text")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +162,7 @@ class TrainFile:
         options: what the method's recipe takes, by name.
         sampling: how completions are drawn.
         lora: adapters instead of all weights, or none.
+        judge: compares reasonings in methods that reward agreement; without one, they are compared word by word.
         dtype: of the weights: `auto`, `bfloat16`, `float32`, …
         gradient_checkpointing: less memory for more time.
         frames: how many frames of a clip are kept.
@@ -157,6 +178,7 @@ class TrainFile:
     options: Mapping[str, Any] = field(default_factory=dict)
     sampling: SamplingSettings = field(default_factory=lambda: SamplingSettings())
     lora: LoraSettings | None = None
+    judge: JudgeSettings | None = None
     dtype: str = "auto"
     gradient_checkpointing: bool = False
     frames: int = 16
@@ -167,6 +189,8 @@ class TrainFile:
         _whole("size", self.size, least=1)
         if not isinstance(self.options, Mapping):
             raise SteelyardError(f"options is {self.options!r}; it must be a mapping of names to values")
+        if not isinstance(self.out, Path):
+            raise SteelyardError(f"out is {self.out!r}; it must be the path of a folder")
         if not isinstance(self.gradient_checkpointing, bool):
             raise SteelyardError(f"gradient_checkpointing is {self.gradient_checkpointing!r}; it must be true or false")
         for name in ("method", "model", "data", "dtype"):
@@ -188,7 +212,8 @@ def load_train_config(path: Path | str) -> TrainFile:
 
 
 def _train_file(values: dict[str, Any], folder: Path) -> TrainFile:
-    sections: dict[str, type[Any]] = {"train": TrainConfig, "sampling": SamplingSettings, "lora": LoraSettings}
+    sections: dict[str, type[Any]] = {"train": TrainConfig, "sampling": SamplingSettings}
+    sections |= {"lora": LoraSettings, "judge": JudgeSettings}
     for name, kind in sections.items():
         if values.get(name) is not None:
             values[name] = make(kind, values[name], where=name)
@@ -209,7 +234,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
             f"the training file cannot be read ({error.__class__.__name__}); give a YAML text file"
         ) from None
     except yaml.YAMLError as error:
-        raise SteelyardError(f"this is not YAML ({' '.join(str(error).split())}); mend the named line") from None
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or "no text"
+        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "the file"
+        raise SteelyardError(f"{where} is not YAML ({problem}); mend it there") from None
     if not isinstance(values, dict):
         raise SteelyardError("the training file holds no mapping; start with method:, model:, data:, out: and train:")
     return values
@@ -268,7 +295,7 @@ def _betas(value: Any) -> tuple[float, float]:
 
 
 def _words(name: str, value: Any) -> tuple[str, ...]:
-    if isinstance(value, str) or not all(isinstance(word, str) for word in value):
+    if not isinstance(value, list | tuple) or not all(isinstance(word, str) for word in value):
         raise SteelyardError(f"{name} is {value!r}; it must be a list of texts")
     return tuple(value)
 

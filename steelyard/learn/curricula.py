@@ -54,11 +54,16 @@ def route(judgement: Judgement, *, tau: float, k_max: int, evaluations: int = 0,
         k_max: a difficult sample from memory is evicted at its k_max-th re-evaluation.
         evaluations: how often this one was re-evaluated, this time included.
         from_memory: whether it comes from memory.
+
+    Raises:
+        SteelyardError: for another label than the three.
     """
     if judgement.label == "easy":
         return "discard" if judgement.confidence >= tau else "train"
     if judgement.label == "informative":
         return "train"
+    if judgement.label != "difficult":
+        raise SteelyardError(f"difficulty {judgement.label!r} is unknown; it is easy, informative or difficult")
     if not from_memory:
         return "store"
     return "evict" if evaluations >= k_max else "keep"

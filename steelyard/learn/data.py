@@ -139,6 +139,8 @@ def _prompt(fields: dict[str, Any], where: str, instruction: str) -> tuple[Promp
     value = fields[given[0]]
     named: dict[str, list[str]] = {"video": [], "image": []}
     if given[0] == "question":
+        if not isinstance(fields.get("options") or [], list):
+            raise SteelyardError(f"{where}: 'options' is {fields['options']!r}; it must be a list")
         return " ".join(str(part) for part in (value, *(fields.get("options") or ()), instruction) if part), named
     if isinstance(value, str):
         return value, named

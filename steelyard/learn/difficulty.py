@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple, Protocol
 import numpy as np
 
 from steelyard.learn.recipe import Candidate
-from steelyard.types import Policy, Prompt, Rollouts
+from steelyard.types import Policy, Prompt, Rollouts, SteelyardError
 
 Label = Literal["easy", "informative", "difficult"]
 
@@ -60,8 +60,7 @@ class Behavioural:
         views = [c.sample for c in candidates] + [c.view for c in candidates]
         rollouts = policy.sample(views, self.attempts, generator=generator)
         answers = [self.answer(text) for text in rollouts.completions]
-        table = np.empty(len(answers), object)
-        table[:] = answers
+        table = np.fromiter(answers, object, len(answers))  # an answer may be a tuple, which is still one answer
         branches = table.reshape(2, len(candidates), self.attempts)
         return [agreement(list(clean), list(corrupted)) for clean, corrupted in zip(*branches, strict=True)]
 
@@ -84,8 +83,13 @@ def behavioural(answer: Callable[[str], Hashable], *, attempts: int = 4) -> Beha
         answer: completion to comparable answer; None where it gave none.
         attempts: k on either branch, so 2k samples a candidate.
 
+    Raises:
+        SteelyardError: for fewer than one attempt.
+
     Source: sheet 01, section 2, the estimate for policies that cannot be prompted.
     """
+    if attempts < 1:
+        raise SteelyardError(f"difficulty cannot be told from {attempts} attempts; give at least 1")
     return Behavioural(answer, attempts)
 
 
@@ -144,7 +148,7 @@ def parse_judgement(text: str) -> Judgement:
     try:
         reply = json.loads(found.group(0)) if found else {}
         label, confidence = reply.get("difficulty"), float(reply.get("confidence", "nan"))
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         label, confidence = None, float("nan")
     if label not in ("easy", "informative", "difficult") or not 0 <= confidence <= 1:
         return Judgement("informative", 0.0)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -95,10 +96,16 @@ def clipped(
         average: `tokens` weighs every step of the batch alike, `rows` every row alike (GRPO's 1/|o_i|).
 
     Raises:
-        SteelyardError: for a width outside (0, 1] or a negative β.
+        SteelyardError: for an ε outside (0, 1], an ε_high that is not positive, a β that is negative or no number, or
+            an estimator or average that there is not.
 
     Source: sheet 01, section 3; Schulman et al. 2017; Shao et al. 2024.
     """
-    if not 0 < epsilon <= 1 or kl < 0:
+    if not 0 < epsilon <= 1 or not 0 <= kl < math.inf:
         raise SteelyardError(f"epsilon={epsilon} and kl={kl}: epsilon must lie in (0, 1] and kl must not be negative")
+    if epsilon_high is not None and not epsilon_high > 0:
+        raise SteelyardError(f"clipped: epsilon_high={epsilon_high} is no width; it must be positive")
+    for value, known in ((estimator, get_args(Estimator)), (average, get_args(Average))):
+        if value not in known:
+            raise SteelyardError(f"clipped: there is no {value!r}; it is one of {', '.join(known)}")
     return Clipped(epsilon, epsilon if epsilon_high is None else epsilon_high, kl, estimator, average)

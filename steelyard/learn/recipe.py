@@ -69,11 +69,15 @@ class SampleStream:
         """The sample of this id (a lazy data set may list its rows' ids as `ids`, so that none is loaded to be found).
 
         Raises:
-            SteelyardError: if no row has it.
+            SteelyardError: if no row has it, or two rows share an id.
         """
         if not self._rows:
             ids = getattr(self.samples, "ids", None) or [sample.id for sample in self.samples]
-            self._rows = {name: row for row, name in enumerate(ids)}
+            rows = {name: row for row, name in enumerate(ids)}
+            if len(rows) < len(ids):
+                twice = next(name for row, name in enumerate(ids) if rows[name] != row)
+                raise SteelyardError(f"the data set has several samples {twice!r}; ids must differ to be found again")
+            self._rows = rows
         if sample_id not in self._rows:
             raise SteelyardError(f"the data set has no sample {sample_id!r}; was it changed since the run began?")
         return self.samples[self._rows[sample_id]]

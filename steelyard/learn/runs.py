@@ -107,8 +107,16 @@ class RunFolder:
             _sync(self.folder)
 
     def initial(self) -> dict[str, Tensor]:
-        """The weights that the run started from."""
-        return load_file(self.folder / INITIAL)
+        """The weights that the run started from.
+
+        Raises:
+            SteelyardError: if the file is damaged.
+        """
+        try:
+            return load_file(self.folder / INITIAL)
+        except (OSError, SafetensorError) as error:
+            where = self.folder / INITIAL
+            raise SteelyardError(f"{where} cannot be read ({error}); restore it, or begin in another folder") from None
 
     def save(self, step: int, checkpoint: Checkpoint, *, keep: int) -> None:
         """Write the checkpoint of a step, then delete all but the newest `keep`."""
@@ -235,12 +243,23 @@ def to_json(value: Any, *, exact: bool = False, indent: int | None = None) -> st
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """All whole lines of a log, none where there is no log."""
+    """All whole lines of a log, none where there is no log.
+
+    Raises:
+        SteelyardError: naming the line that is no JSON.
+    """
     if not path.exists():
         return []
-    return [
-        json.loads(line) for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")
-    ]
+    rows = []
+    # Not splitlines, which also cuts at characters that may stand inside a JSON text.
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n")[:-1], 1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            raise SteelyardError(
+                f"{path}, line {number} is damaged ({error}); each line must be one JSON object"
+            ) from None
+    return rows
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -17,7 +19,7 @@ from steelyard.learn.advantages import advantages_of
 from steelyard.learn.config import FREE_TO_CHANGE, TrainConfig
 from steelyard.learn.optimiser import Optimiser
 from steelyard.learn.recipe import Recipe, SampleStream
-from steelyard.learn.runs import Checkpoint, Run, RunFolder, load_checkpoint, load_weights, versions, weights
+from steelyard.learn.runs import Checkpoint, Run, RunFolder, load_checkpoint, load_weights, to_json, versions, weights
 from steelyard.learn.sharding import Shards
 from steelyard.learn.steps import (
     MicroBatch,
@@ -57,7 +59,7 @@ class Trainer:
         progress: whether to show a live line.
 
     Raises:
-        SteelyardError: if the folder holds a run with other settings or data.
+        SteelyardError: if the folder holds a run with other settings, data or recipe.
     """
 
     def __init__(
@@ -78,7 +80,7 @@ class Trainer:
         self.stream = SampleStream(data, seed=config.seed)
         self.generator = np.random.default_rng(config.seed)
         self.step = 0
-        self._about: dict[str, Any] = {"config": config.to_json(), "data_rows": len(data), "versions": versions()}
+        self._about: dict[str, Any] = {**about_run(recipe, config, len(data)), "versions": versions()}
         self.shards.from_main(self._claim_folder)
         self._restore_weights()
         self.optimiser = Optimiser(policy.module, betas=config.betas, weight_decay=config.weight_decay)
@@ -154,6 +156,13 @@ class Trainer:
                 f"reward {name!r} returned {len(scores)} scores for {len(rollouts)} rollouts; one a row is needed"
             )
         advantages = self.recipe.advantage(advantages_of(scores), rollouts, scores)
+        if len(advantages.values) != len(rollouts):
+            counts = f"{len(advantages.values)} advantages for {len(rollouts)} rollouts"
+            raise SteelyardError(f"{self.recipe.advantage!r} gave {counts}; one a row is needed")
+        unusable = ~(np.isfinite(advantages.weights) & (advantages.weights >= 0))
+        if unusable.any():
+            row = int(unusable.argmax())
+            raise SteelyardError(f"the weight of row {row} is {advantages.weights[row]}; it must be 0 or more")
         wrong = ~np.isfinite(advantages.values.reshape(len(rollouts), -1)).all(axis=1) & (advantages.weights > 0)
         if wrong.any():
             raise SteelyardError(f"the advantage of row {int(wrong.argmax())} is not finite; give such rows weight 0")
@@ -272,15 +281,7 @@ class Trainer:
         if before is None:
             self._describe("running")
             return
-        old, new = before["config"], self._about["config"]
-        differing = [k for k in sorted({*old, *new}) if old.get(k) != new.get(k) and k not in FREE_TO_CHANGE]
-        if before["data_rows"] != self._about["data_rows"]:
-            differing.append("data_rows")
-        if differing:
-            where, names = self.files.folder, ", ".join(differing)
-            raise SteelyardError(
-                f"{where} holds a run with another {names}; use its settings to go on, or another folder"
-            )
+        refuse_other_run(self.files.folder, before, self._about)
 
     def _restore_weights(self) -> None:
         """Start every process, and every resumed run's reference, from the weights that the run began with."""
@@ -320,6 +321,29 @@ class Trainer:
     def _stateful(self) -> dict[str, Any]:
         parts = {name: getattr(self.recipe, name) for name in PARTS}
         return {name: part for name, part in parts.items() if hasattr(part, "state_dict")}
+
+
+def about_run(recipe: Recipe, config: TrainConfig, data_rows: int) -> dict[str, Any]:
+    """What must stay the same while a run goes on: its settings, the number of its rows, its recipe as it prints."""
+    parts = {name: re.sub(r" at 0x[0-9a-fA-F]+", "", repr(getattr(recipe, name))) for name in PARTS}
+    return {"config": config.to_json(), "data_rows": data_rows, "recipe": parts}
+
+
+def refuse_other_run(folder: Path, before: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+    """Nothing, if two descriptions by `about_run` are of the same run.
+
+    Raises:
+        SteelyardError: naming the settings in which they differ.
+    """
+    old, new = before.get("config", {}), json.loads(to_json(about["config"]))
+    differing = [k for k in sorted({*old, *new}) if old.get(k) != new.get(k) and k not in FREE_TO_CHANGE]
+    if before.get("data_rows") != about["data_rows"]:
+        differing.append("data_rows")
+    parts = before.get("recipe", about["recipe"])  # absent in runs of older versions
+    differing += [name for name in PARTS if parts.get(name) != about["recipe"][name]]
+    if differing:
+        names = ", ".join(differing)
+        raise SteelyardError(f"{folder} holds a run with another {names}; use its settings to go on, or another folder")
 
 
 def _finite(row: Mapping[str, Any]) -> dict[str, float]:

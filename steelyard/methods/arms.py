@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from steelyard.audits.pvrbench import PVRBench, PVRResult, save_result
+from steelyard.audits.cell_store import write_whole
+from steelyard.audits.pvrbench import PVRBench, PVRResult, rule_quality, save_result
 from steelyard.learn.config import TrainConfig
 from steelyard.learn.plans import groups
-from steelyard.learn.runs import Run
-from steelyard.learn.trainer import Evaluate, Trainer
+from steelyard.learn.runs import Run, RunFolder
+from steelyard.learn.trainer import Evaluate, Trainer, about_run, refuse_other_run
 from steelyard.methods.core import RecipeFor, World
 from steelyard.rewards.answers import correct
 from steelyard.types import PerturbationSampler, Policy, Sample
 
 TEST_SEED = 9
+AT_ONCE = 64
+"""Clips that a validation puts through the policy together."""
 
 
 def quiet_loading() -> None:
@@ -38,12 +42,15 @@ def bench_for(world: World, count: int, *, split: str = "test") -> PVRBench:
 def measure(
     world: World, policy: Policy, bench: PVRBench, folder: Path, *, model: str = "", greedy: bool = True
 ) -> PVRResult:
-    """Evaluate a policy and write `pvr.json` and `rows.jsonl` into a folder."""
+    """Evaluate a policy and write `pvr.json` and `rows.jsonl`; reasoning is scored by rule where the gold is known."""
 
     def reasoning_agreement(clean: str, disturbed: str) -> float:
         return float(world.similarity([clean], [disturbed])[0])
 
-    result = bench.evaluate(policy, agreement=reasoning_agreement, batch=256, greedy=greedy, folder=folder, model=model)
+    judged = rule_quality if "reasoning" in bench.samples[0].columns else None
+    result = bench.evaluate(
+        policy, judge=judged, agreement=reasoning_agreement, batch=256, greedy=greedy, folder=folder, model=model
+    )
     save_result(result, folder)
     return result
 
@@ -65,16 +72,21 @@ def train_arm(
     Returns:
         clean, corrupted (mean over families), agreement of the reasoning and answers with the clean completion's,
         and what it cost: `gradient_prompts`, `rollouts`, `judge_samples`, `seconds`.
+
+    Raises:
+        SteelyardError: if the folder holds an arm that was trained with other settings or another recipe.
     """
-    done = folder / "measures.json"
+    done, before = folder / "measures.json", RunFolder(folder).described()
     if done.exists():
-        return dict(json.loads(done.read_text()))
+        if before is not None:
+            refuse_other_run(folder, before, about_run(recipe(world), config, data))
+        return dict(json.loads(done.read_text("utf-8")))
     policy = world.policy(seed=config.seed)
     samples = world.samples("train", data, seed=config.seed)
     run = Trainer(policy, recipe(world), samples, config, folder=folder, evaluate=evaluate, progress=progress).run()
     result = measure(world, policy, bench, folder, model=folder.name, greedy=greedy)
     measures = figures(result) | cost(run)
-    done.write_text(json.dumps(measures, indent=1) + "\n")
+    write_whole(done, json.dumps(measures, indent=1) + "\n")
     return measures
 
 
@@ -85,8 +97,11 @@ def validation(samples: Sequence[Sample], corruptions: PerturbationSampler, *, d
     disturbed = [plan.draw(sample, generator).view for _ in range(draws) for sample in rows]
 
     def accuracy(policy: Policy, views: Sequence[Sample]) -> float:
-        rollouts = policy.sample(views, 1, generator=np.random.default_rng(0), greedy=True)
-        return float(np.nanmean(correct(rollouts).values))
+        parts = (views[start : start + AT_ONCE] for start in range(0, len(views), AT_ONCE))
+        drawn = [policy.sample(part, 1, generator=np.random.default_rng(0), greedy=True) for part in parts]
+        values = np.concatenate([correct(rollouts).values for rollouts in drawn])
+        judged = values[~np.isnan(values)]
+        return float(judged.mean()) if len(judged) else math.nan
 
     def evaluate(policy: Policy) -> dict[str, float]:
         return {"clean": accuracy(policy, rows), "corrupted": accuracy(policy, disturbed)}

@@ -36,7 +36,7 @@ def card_page(slug: str, *, results: Path = RESULTS) -> str:
         f"# {card.slug}: {card.title}\n\n{card.source}",
         f"**Claim.** {card.claim}\n\n**Problem.** {card.problem}\n\n**How.** {card.how}",
         table(("setting", "value"), card.settings.items()),
-        "\n".join(f"- {limit}" for limit in card.limits),
+        "\n".join(("**Know before.**\n", *(f"- {limit}" for limit in card.limits))) if card.limits else "",
         *_recipe(method),
         *_evidence(method, results),
         f"## Use it\n\n```bash\n{_commands(method)}\n```",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 from steelyard.learn.config import TrainConfig
 from steelyard.learn.recipe import Recipe
@@ -13,6 +13,7 @@ from steelyard.rewards.consistency import Similarity
 from steelyard.types import PerturbationSampler, Policy, Sample, SteelyardError
 
 Split = Literal["train", "validation", "test"]
+Form = Literal["difference", "relative", "share"]
 
 
 @dataclass(frozen=True)
@@ -103,11 +104,13 @@ class Claim:
     baseline: str
     at_least: float | None = None
     at_most: float | None = None
-    form: Literal["difference", "relative", "share"] = "difference"
+    form: Form = "difference"
 
     def __post_init__(self) -> None:
         if (self.at_least is None) == (self.at_most is None):
             raise SteelyardError(f"claim {self.text!r} needs one threshold: at_least or at_most")
+        if self.form not in get_args(Form):
+            raise SteelyardError(f"claim {self.text!r} has the form {self.form!r}; it is one of {get_args(Form)}")
 
 
 @dataclass(frozen=True)

@@ -29,13 +29,15 @@ def effect_of(claim: Claim, arm: Array, baseline: Array) -> Array:
     a, b = arm.mean(axis=-1), baseline.mean(axis=-1)
     if claim.form == "difference":
         return np.asarray(a - b)
-    return np.asarray(a / b - (1.0 if claim.form == "relative" else 0.0))
+    with np.errstate(divide="ignore", invalid="ignore"):  # a baseline of 0 has no ratio: inf or NaN, which is unclear
+        return np.asarray(a / b - (1.0 if claim.form == "relative" else 0.0))
 
 
 def paired_bootstrap(claim: Claim, arm: Array, baseline: Array, *, draws: int = DRAWS) -> tuple[float, float]:
     """95% interval of the effect: seeds are drawn with replacement, both arms' figures of a seed together."""
     rows = np.random.default_rng(0).integers(0, len(arm), (draws, len(arm)))
-    low, high = np.quantile(effect_of(claim, arm[rows], baseline[rows]), [0.025, 0.975])
+    with np.errstate(invalid="ignore"):
+        low, high = np.quantile(effect_of(claim, arm[rows], baseline[rows]), [0.025, 0.975])
     return float(low), float(high)
 
 
@@ -86,8 +88,11 @@ def run_evidence(
         workers: processes of one thread each; one a core by default.
 
     Raises:
-        SteelyardError: for an unknown method, or one without an experiment.
+        SteelyardError: for an unknown method, one without an experiment, or no seeds.
     """
+    if seeds < 1 or first_seed < 0 or (workers is not None and workers < 1):
+        given = f"seeds={seeds}, first_seed={first_seed}, workers={workers}"
+        raise SteelyardError(f"{given}: at least one seed and one worker are needed, and no seed is negative")
     method = find(slug)
     if not method.evidence:
         raise SteelyardError(f"method {slug!r} makes no claim of its own, so there is nothing to test; try 'rova'")
@@ -120,15 +125,14 @@ def run_evidence(
 def judge(
     experiment: Experiment, measured: Mapping[tuple[str, int], dict[str, float]], seeds: Sequence[int]
 ) -> dict[str, Any]:
-    """All claims of one experiment, tested on its measures by (arm, seed)."""
+    """All claims of one experiment, tested on its measures by (arm, seed); one seed alone settles none."""
     arms = {arm: {k: [measured[arm, s][k] for s in seeds] for k in measured[arm, seeds[0]]} for arm in experiment.arms}
     claims = []
     for claim in experiment.claims:
         arm, baseline = (np.asarray(arms[name][claim.metric], np.float64) for name in (claim.arm, claim.baseline))
         effect, interval = float(effect_of(claim, arm, baseline)), paired_bootstrap(claim, arm, baseline)
-        claims.append(
-            asdict(claim) | {"effect": effect, "interval": interval, "verdict": verdict_of(claim, effect, interval)}
-        )
+        verdict = verdict_of(claim, effect, interval) if len(seeds) > 1 else "unclear"
+        claims.append(asdict(claim) | {"effect": effect, "interval": interval, "verdict": verdict})
     return {
         "name": experiment.name,
         "verdict": overall([claim["verdict"] for claim in claims]),

@@ -11,8 +11,9 @@ from pathlib import Path
 from steelyard.methods.core import Split
 from steelyard.perturb.video import OutdoorCorruptions, outdoor_corruptions
 from steelyard.rewards.answers import INSTRUCTION
-from steelyard.rewards.consistency import shared_words
-from steelyard.types import Policy, Sample, SteelyardError
+from steelyard.rewards.consistency import Similarity, shared_words
+from steelyard.rewards.judges import judged_similarity
+from steelyard.types import Judge, Policy, Sample, SteelyardError
 
 TEST_SHARE, VALIDATION_SHARE = 0.1, 0.05
 
@@ -21,7 +22,10 @@ TEST_SHARE, VALIDATION_SHARE = 0.1, 0.05
 class OwnTask:
     """A model (folder or hub id) and a JSONL file; a row's split follows from a hash of its id.
 
-    Reasonings are compared word by word unless a judge is put in; see the documentation's page on judges.
+    Reasonings are compared word by word (`shared_words`) unless a judge is asked.
+
+    Args:
+        judge: compares reasonings; see `steelyard.rewards.judges.judged_similarity`.
     """
 
     model: str
@@ -30,10 +34,15 @@ class OwnTask:
     attempts: int = 8
     frames: int = 16
     size: int = 224
+    judge: Judge | None = None
 
     name = "own"
     corruptions = outdoor_corruptions()
-    similarity = staticmethod(shared_words)
+
+    @property
+    def similarity(self) -> Similarity:
+        """How alike two reasonings are."""
+        return shared_words if self.judge is None else judged_similarity(self.judge)
 
     @property
     def test_corruptions(self) -> OutdoorCorruptions:

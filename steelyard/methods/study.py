@@ -18,6 +18,7 @@ import numpy as np
 
 from steelyard.audits.pvrbench import PVRBench, PVRResult
 from steelyard.learn.config import TrainConfig
+from steelyard.learn.runs import read_jsonl
 from steelyard.methods.arms import bench_for, figures, measure, quiet_loading, train_arm, validation
 from steelyard.methods.core import Experiment, Method, RecipeFor, World
 from steelyard.methods.own import OwnTask
@@ -192,7 +193,7 @@ def _measure_base(plan: Plan, bench: PVRBench) -> PVRResult:
 
 def _write_study(plan: Plan, method: Method, seed: int) -> None:
     names = ("base", *plan.arms)
-    command = f"steelyard run {plan.slug} --out {plan.out} --seed {seed} --steps {plan.train.steps}"
+    command = f"steelyard run {plan.slug} --out {shlex.quote(str(plan.out))} --seed {seed} --steps {plan.train.steps}"
     if plan.own is not None:
         command += f" --model {shlex.quote(plan.own.model)} --data {shlex.quote(str(plan.own.data))}"
     study = {
@@ -243,7 +244,7 @@ def _keyed(rows: Sequence[Row]) -> dict[tuple[str, str, int], Row]:
 
 
 def _rows(path: Path) -> dict[tuple[str, str, int], Row]:
-    return _keyed([json.loads(line) for line in path.read_text().splitlines()])
+    return _keyed(read_jsonl(path))
 
 
 def _varied(pairs: Sequence[tuple[Row, Row]], count: int) -> list[tuple[Row, Row]]:

@@ -11,12 +11,13 @@ from steelyard.learn.config import TrainFile, load_train_config
 from steelyard.learn.data import load_samples
 from steelyard.learn.sharding import local_device
 from steelyard.learn.trainer import Evaluate, Trainer
-from steelyard.methods.arms import validation
+from steelyard.methods.arms import quiet_loading, validation
 from steelyard.methods.core import Setting, World
 from steelyard.methods.own import OwnTask
 from steelyard.methods.registry import find
 from steelyard.rewards.answers import INSTRUCTION
-from steelyard.types import Policy, Sample, SteelyardError
+from steelyard.rewards.judges import EndpointJudge
+from steelyard.types import Judge, Policy, Sample, SteelyardError
 from steelyard.worlds.moving_blob import MovingBlob
 from steelyard.worlds.video_questions import VideoQuestions
 
@@ -42,15 +43,43 @@ def train_from_file(path: Path) -> str:
 
 
 def _task(file: TrainFile) -> tuple[Setting, Policy, Sequence[Sample]]:
+    _check_options(file)
     if file.data in WORLDS:
+        if file.judge is not None:
+            raise SteelyardError(f"{file.data} compares reasonings by its own rule; leave the key judge out")
+        quiet_loading()
         world: World = WORLDS[file.data]()
         if file.model != "world":
             raise SteelyardError(f"model is {file.model!r}; with data: {file.data} it must be 'world', its own model")
         return world, world.policy(seed=file.train.seed), world.samples("train", WORLD_ROWS, seed=file.train.seed)
-    own = OwnTask(file.model, Path(file.data), frames=file.frames, size=file.size)
+    own = OwnTask(file.model, Path(file.data), frames=file.frames, size=file.size, judge=_judge(file))
     if "attempts" in file.options:
-        own = replace(own, attempts=int(file.options["attempts"]))
-    return own, _policy(file), load_samples(file.data, frames=file.frames, size=file.size, instruction=INSTRUCTION)
+        own = replace(own, attempts=file.options["attempts"])
+    samples = load_samples(file.data, frames=file.frames, size=file.size, instruction=INSTRUCTION)
+    if file.model == "world":
+        raise SteelyardError(
+            f"model: world needs a world as data, one of {', '.join(WORLDS)}; name a model folder or id"
+        )
+    return own, _policy(file), samples
+
+
+def _judge(file: TrainFile) -> Judge | None:
+    """The judge that the file names; a missing key ends the run before it begins."""
+    if file.judge is None:
+        return None
+    judge = EndpointJudge(file.judge.model, base_url=file.judge.url, api_key_env=file.judge.key_env)
+    _ = judge.client
+    return judge
+
+
+def _check_options(file: TrainFile) -> None:
+    known = () if file.data in WORLDS else ("attempts",)
+    for name, value in file.options.items():
+        if name not in known:
+            hint = f"known is {known[0]!r}" if known else f"{file.data} has its own settings, so leave the key out"
+            raise SteelyardError(f"options has an unknown key {name!r}; {hint}")
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise SteelyardError(f"options: {name} is {value!r}; it must be a whole number of at least 1")
 
 
 def _policy(file: TrainFile) -> Policy:

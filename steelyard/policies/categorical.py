@@ -57,7 +57,14 @@ class CategoricalPolicy:
         self.copies: dict[str, CategoricalNet] = {}
 
     def sample(self, samples: Sequence[Sample], n: int, *, generator: Streams, greedy: bool = False) -> Rollouts:
-        """n attempts for each sample; see `types.Policy`."""
+        """n attempts for each sample; see `types.Policy`.
+
+        Raises:
+            SteelyardError: for no samples or no attempts.
+        """
+        if not samples or n < 1:
+            asked = f"{len(samples)} samples and {n} attempts each were asked for"
+            raise SteelyardError(f"{asked}; both must be at least 1")
         steps = len(self.vocabularies)
         uniforms = np.concatenate([child.random((n, steps)) for child in streams(generator, len(samples))])
         with torch.inference_mode():
@@ -86,9 +93,16 @@ class CategoricalPolicy:
         return self._rollouts(list(samples), array, np.zeros(array.shape, np.float32), np.arange(len(array)))
 
     def logprobs(self, rollouts: Rollouts, *, copy: str | None = None) -> Tensor:
-        """Tensor [N, T]; see `types.Policy`."""
+        """Tensor [N, T]; see `types.Policy`.
+
+        Raises:
+            SteelyardError: for a copy that was not made, or rollouts without tokens.
+        """
+        if copy is not None and copy not in self.copies:
+            raise SteelyardError(f"the policy has no copy {copy!r}; call snapshot({copy!r}) first")
+        if rollouts.actions is None or "tokens" not in rollouts.actions.data:
+            raise SteelyardError("these rollouts hold no tokens; score rollouts that `sample` or `encode` returned")
         module = self.module if copy is None else self.copies[copy]
-        assert rollouts.actions is not None
         distinct = {id(sample): sample for sample in rollouts.samples}
         position = {key: i for i, key in enumerate(distinct)}
         index = torch.tensor([position[id(sample)] for sample in rollouts.samples])

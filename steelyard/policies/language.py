@@ -127,9 +127,9 @@ class LanguagePolicy:
 
     def encode(self, samples: Sequence[Sample], completions: Sequence[str]) -> Rollouts:
         """Given completions as rollouts (one a sample), ended by the end token; log-probabilities are 0."""
-        if len(samples) != len(completions):
+        if len(samples) != len(completions) or not samples:
             raise SteelyardError(
-                f"{len(samples)} samples and {len(completions)} completions were given; they must be equal"
+                f"{len(samples)} samples and {len(completions)} completions were given; one each are needed"
             )
         rows = [[*ids, self.end_tokens[0]] for ids in self._tokens(list(completions))]
         width = max(map(len, rows))

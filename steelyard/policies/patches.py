@@ -132,7 +132,16 @@ def smart_resize(height: int, width: int, factor: int, min_pixels: int, max_pixe
 
 
 def as_uint8(frames: Array) -> Array:
-    """Frames as uint8; floats are taken to lie in [0, 1]."""
+    """Frames as uint8; floats are taken to lie in [0, 1], whole numbers in [0, 255].
+
+    Raises:
+        SteelyardError: for whole numbers outside that.
+    """
+    if frames.dtype.kind in "iu" and frames.dtype != np.uint8:
+        if frames.min(initial=0) < 0 or frames.max(initial=0) > 255:
+            ends = f"{frames.min()} to {frames.max()}"
+            raise SteelyardError(f"frames of type {frames.dtype} hold {ends}; pixels must lie between 0 and 255")
+        return frames.astype(np.uint8)
     return frames if frames.dtype == np.uint8 else np.clip(np.rint(frames * 255.0), 0, 255).astype(np.uint8)
 
 

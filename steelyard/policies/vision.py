@@ -110,7 +110,7 @@ class VisionLanguagePolicy(LanguagePolicy):
                 pixels[kind] = np.concatenate(patches), np.stack(grids)
                 kinds[places] = mark
                 repeats[places] = pixels[kind][1].prod(axis=1) // self.pixels.merge_size**2
-        positions, following = self._positions(np.repeat(kinds, repeats), pixels, sample.columns.get("fps"))
+        positions, following = self._positions(np.repeat(kinds, repeats), pixels, _fps(sample))
         return Encoded(np.repeat(ids, repeats), positions, following, pixels)
 
     def _positions(self, kinds: Array, pixels: dict[str, tuple[Array, Array]], fps: float | None) -> tuple[Array, int]:
@@ -136,6 +136,14 @@ class VisionLanguagePolicy(LanguagePolicy):
                 self._rope.clear()
             self._rope[key] = positions[:, 0].numpy(), int(positions.max()) + 1
         return self._rope[key]
+
+
+def _fps(sample: Sample) -> float | None:
+    """Frames a second, where the sample says it."""
+    fps = sample.columns.get("fps")
+    if fps is None or (isinstance(fps, int | float) and 0 < fps < float("inf")):
+        return fps
+    raise SteelyardError(f"sample {sample.id!r} has the fps {fps!r}; it must be a positive number")
 
 
 def _check_media(sample: Sample, kind: str, asked: int, given: int) -> None:

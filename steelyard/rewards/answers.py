@@ -12,21 +12,21 @@ from steelyard.types import Status, Verdict
 INSTRUCTION = "Reason in <think> </think> and answer in <answer> </answer>."
 """What a prompt ends with, so that completions have the form that this file reads."""
 
-_ANSWER = re.compile(r"<answer>\s*(.*?)\s*</answer>", re.DOTALL)
-_THINK = re.compile(r"<think>\s*(.*?)\s*</think>", re.DOTALL)
+_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
+_THINK = re.compile(r"<think>(.*?)</think>", re.DOTALL)
 _FORMAT = re.compile(r"<think>.*?</think>\s*<answer>.*?</answer>", re.DOTALL)
 
 
 def answer_text(completion: str) -> str | None:
     """What stands in the first answer block, stripped; None where there is no complete block."""
     found = _ANSWER.search(completion)
-    return found.group(1) if found else None
+    return found.group(1).strip() if found else None
 
 
 def think_text(completion: str) -> str | None:
     """What stands in the first think block, stripped; None where there is no complete block."""
     found = _THINK.search(completion)
-    return found.group(1) if found else None
+    return found.group(1).strip() if found else None
 
 
 @reward
@@ -120,7 +120,9 @@ def problem_accuracy(completion: str, answer: str, problem_type: str, *, regress
 def correct(
     completion: str, answer: str, problem_type: str = "multiple choice", *, regression_epsilon: float = 0.0
 ) -> float | Verdict:
-    """Accuracy by question type (sheet 01, r^Acc): a type without a rule cannot be judged and is NaN."""
+    """Accuracy by question type (sheet 01, r^Acc): without a gold answer or a rule for the type it is NaN."""
+    if answer is None:
+        return Verdict(float("nan"), Status.NOT_APPLICABLE, "there is no gold answer")
     if problem_type not in ACCURACY:
         return Verdict(float("nan"), Status.NOT_APPLICABLE, f"no rule for problem type {problem_type!r}")
     return problem_accuracy(completion, str(answer), problem_type, regression_epsilon=regression_epsilon)

@@ -26,7 +26,8 @@ def branch_alignment(similarity: Similarity, *, name: str = "alignment", anchor:
         anchor: the branch that is compared with.
 
     Raises:
-        SteelyardError: at the call, if a group's branches hold different numbers of rows.
+        SteelyardError: at the call, if a group's branches hold different numbers of rows, or the similarity does not
+            give one number a pair.
 
     Source: sheet 01 (ROVA), section 3.
     """
@@ -36,15 +37,23 @@ def branch_alignment(similarity: Similarity, *, name: str = "alignment", anchor:
         values = np.full(len(rollouts), np.nan, np.float32)
         if len(anchors):
             texts = rollouts.completions
-            alike = np.asarray(similarity([texts[i] for i in anchors], [texts[i] for i in candidates]), np.float32)
+            alike = _similarities(similarity, [texts[i] for i in anchors], [texts[i] for i in candidates])
             values[candidates] = alike
             values[anchors] = alike
         status = np.where(np.isnan(values), Status.NOT_APPLICABLE, Status.SCORED).astype(np.int8)
-        touched = np.isin(np.arange(len(values)), candidates) & np.isnan(values)
+        touched = np.isin(np.arange(len(values)), [*anchors, *candidates]) & np.isnan(values)
         status[touched] = Status.UNPARSED
         return Scores(values, status)
 
     return BatchReward(align, name)
+
+
+def _similarities(similarity: Similarity, anchors: list[str], candidates: list[str]) -> Array:
+    """float32 [P], checked: a number for all pairs together would be laid on each of them."""
+    values = np.asarray(similarity(anchors, candidates), np.float32)
+    if values.shape != (len(anchors),):
+        raise SteelyardError(f"the similarity of {len(anchors)} pairs has shape {values.shape}; give one number a pair")
+    return values
 
 
 def paired_rows(rollouts: Rollouts, anchor: int = 0) -> tuple[Array, Array]:
@@ -81,7 +90,7 @@ def reasoning_similarity(compare: Similarity) -> Similarity:
         values = np.zeros(len(both), np.float32)
         rows = both.nonzero()[0]
         if len(rows):
-            values[rows] = compare([left[i] or "" for i in rows], [right[i] or "" for i in rows])
+            values[rows] = _similarities(compare, [left[i] or "" for i in rows], [right[i] or "" for i in rows])
         return values
 
     return similarity
@@ -121,7 +130,7 @@ def kl_consistency(
         KL [N] and reward [N]. Source: sheet 01, the older variant of the alignment reward.
     """
     log_p, log_q = _log_softmax(np.asarray(clean, np.float64)), _log_softmax(np.asarray(corrupted, np.float64))
-    return _mean_kl((np.exp(log_p) * (log_p - log_q)).sum(axis=-1), mask, alpha)
+    return _mean_kl(_divergence(log_p, log_q), mask, alpha)
 
 
 def topk_kl(
@@ -142,10 +151,17 @@ def topk_kl(
     matched = np.where(match, np.asarray(q_values, np.float64)[..., None, :], 0.0).sum(axis=-1)
     log_p = _log_softmax(np.asarray(p_values, np.float64))
     log_q = _log_softmax(np.where(match.any(axis=-1), matched, missing))
-    return _mean_kl((np.exp(log_p) * (log_p - log_q)).sum(axis=-1), mask, 1.0)[0]
+    return _mean_kl(_divergence(log_p, log_q), mask, 1.0)[0]
+
+
+def _divergence(log_p: Array, log_q: Array) -> Array:
+    """KL [N, T] of log-probabilities [N, T, V]; a token that p rules out adds nothing, also where q rules it out."""
+    with np.errstate(invalid="ignore"):
+        return np.where(np.isneginf(log_p), 0.0, np.exp(log_p) * (log_p - log_q)).sum(axis=-1)
 
 
 def _mean_kl(steps: Array, mask: Array | None, alpha: float) -> tuple[Array, Array]:
     valid = np.ones_like(steps) if mask is None else np.asarray(mask, np.float64)
-    kl = np.maximum((steps * valid).sum(axis=1) / np.maximum(valid.sum(axis=1), 1.0), 0.0)
+    counted = np.where(valid > 0, steps * valid, 0.0)  # what stands in the padding may be no number
+    kl = np.maximum(counted.sum(axis=1) / np.maximum(valid.sum(axis=1), 1.0), 0.0)
     return kl, np.exp(-alpha * kl)

@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-import functools
-import importlib
 import inspect
 import math
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
-from multiprocessing import get_context
-from typing import Any, Literal, overload
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, get_args, overload
 
 import numpy as np
 
-from steelyard.types import Array, Rollouts, Sample, Scores, Status, SteelyardError, Verdict
+from steelyard.rewards.rows import Run, judge_rows
+from steelyard.types import Array, Rollouts, Sample, Scores, Status, SteelyardError
 
 OnError = Literal["raise", "nan"]
-Run = Literal["order", "threads", "processes"]
 Memo = dict[int, Scores]
-RowOutcome = tuple[float, Status, float]
 
 
 class Expression:
     """A reward that can be added, multiplied and gated; every combination is one again and prints as it was written.
 
     A part that stands twice in an expression is computed once a call.
+
+    Raises:
+        SteelyardError: for an operand that is no reward and no finite number, and at the call for a value that a
+            float32 cannot hold.
     """
 
     name: str
+    __array_ufunc__ = None  # numpy's numbers leave arithmetic to us, its arrays are refused
 
     def __call__(self, rollouts: Rollouts, /) -> Scores:
         """Scores [N]; `parts` holds every named leaf, unweighted."""
@@ -46,10 +45,13 @@ class Expression:
         return Sum([*_terms(self), *_terms(other)])
 
     def __radd__(self, other: float) -> Expression:
-        return self if other == 0 else Sum([*_terms(other), *_terms(self)])
+        return self if isinstance(other, int) and other == 0 else Sum([*_terms(other), *_terms(self)])
 
     def __sub__(self, other: Expression | float) -> Expression:
         return Sum([*_terms(self), *((-weight, term) for weight, term in _terms(other))])
+
+    def __rsub__(self, other: float) -> Expression:
+        return Sum([*_terms(other), *((-weight, term) for weight, term in _terms(self))])
 
     def __neg__(self) -> Expression:
         return -1.0 * self
@@ -57,9 +59,15 @@ class Expression:
     def __mul__(self, other: Expression | float) -> Expression:
         if isinstance(other, Expression):
             return Product(self, other)
-        return Sum([(float(other) * weight, term) for weight, term in _terms(self)])
+        factor = _number(other)
+        return Sum([(factor * weight, term) for weight, term in _terms(self)])
 
     __rmul__ = __mul__
+
+    def __truediv__(self, other: float) -> Expression:
+        if isinstance(other, Expression) or _number(other) == 0:
+            raise SteelyardError(f"{self!r} cannot be divided by {other!r}; divide by a number that is not 0")
+        return self * (1.0 / _number(other))
 
     def __repr__(self) -> str:
         return self.name
@@ -68,7 +76,23 @@ class Expression:
 def _terms(value: Expression | float) -> list[tuple[float, Expression]]:
     if isinstance(value, Sum):
         return value.terms
-    return [(1.0, value if isinstance(value, Expression) else Constant(float(value)))]
+    return [(1.0, as_reward(value))]
+
+
+def as_reward(value: Any) -> Expression:
+    """The reward itself, or the constant that a number is.
+
+    Raises:
+        SteelyardError: for anything else.
+    """
+    return value if isinstance(value, Expression) else Constant(_number(value))
+
+
+def _number(value: Any) -> float:
+    if not isinstance(value, (int, float, np.number, np.bool_)) or isinstance(value, np.complexfloating):
+        what = f"{type(value).__name__} {value!r:.60}"
+        raise SteelyardError(f"{what} is no reward and no number; decorate a function with @reward to use it as one")
+    return float(value)
 
 
 def _check_finite(value: float, what: str) -> float:
@@ -103,8 +127,8 @@ class Sum(Expression):
         scores = [term._evaluate(rollouts, memo) for _, term in self.terms]
         values = np.zeros(len(rollouts), np.float64)
         for (weight, _), score in zip(self.terms, scores, strict=True):
-            values += weight * score.values
-        return joined(values, scores)
+            values += np.multiply(weight, score.values, dtype=np.float64)
+        return joined(values, scores, name=self.name)
 
     def __repr__(self) -> str:
         text = ""
@@ -124,14 +148,16 @@ class Product(Expression):
 
     def _compute(self, rollouts: Rollouts, memo: Memo) -> Scores:
         left, right = self.left._evaluate(rollouts, memo), self.right._evaluate(rollouts, memo)
-        return joined(left.values.astype(np.float64) * right.values, [left, right])
+        return joined(left.values.astype(np.float64) * right.values, [left, right], name=self.name)
 
 
 class Gate(Expression):
     """The reward where the gate is open, another number where it is shut. See `gate`."""
 
     def __init__(self, reward: Expression, by: Expression, above: float, otherwise: float) -> None:
-        self.reward, self.by, self.above, self.otherwise = reward, by, above, otherwise
+        self.reward, self.by = reward, by
+        self.above = _check_finite(above, "the threshold of a gate")
+        self.otherwise = _check_finite(otherwise, "the number behind a shut gate")
         self.name = f"gate({reward!r}, by={by!r}, above={above:g}" + (
             f", otherwise={otherwise:g})" if otherwise else ")"
         )
@@ -140,7 +166,7 @@ class Gate(Expression):
         scores, by = self.reward._evaluate(rollouts, memo), self.by._evaluate(rollouts, memo)
         opened = by.values > self.above
         values = np.where(np.isnan(by.values), np.nan, np.where(opened, scores.values, self.otherwise))
-        return joined(values, [by, scores])
+        return joined(values, [by, scores], name=self.name)
 
 
 def gate(reward: Expression, *, by: Expression, above: float = 0.0, otherwise: float = 0.0) -> Expression:
@@ -148,7 +174,7 @@ def gate(reward: Expression, *, by: Expression, above: float = 0.0, otherwise: f
 
     A row whose gate could not be judged is NaN; a row whose gate is shut needs no verdict of `reward`.
     """
-    return Gate(reward, by, above, otherwise)
+    return Gate(as_reward(reward), as_reward(by), above, otherwise)
 
 
 class Fill(Expression):
@@ -166,11 +192,16 @@ class Fill(Expression):
 
 def fill(reward: Expression, value: float) -> Expression:
     """Give rows that could not be judged this value, by explicit choice; their status still says what happened."""
-    return Fill(reward, value)
+    return Fill(as_reward(reward), value)
 
 
-def joined(values: Array, scores: Sequence[Scores]) -> Scores:
-    """Scores of a combination: values [N], the parts of all, and for NaN rows the first status that explains them."""
+def joined(values: Array, scores: Sequence[Scores], *, name: str) -> Scores:
+    """Scores of a combination: values [N], the parts of all, and for NaN rows the first status that explains them.
+
+    Raises:
+        SteelyardError: for a value that is infinite as a float32.
+    """
+    _check_range(values, name)
     status = np.where(np.isnan(values), Status.FAILED, Status.SCORED).astype(np.int8)
     unexplained = np.isnan(values)
     parts: dict[str, Array] = {}
@@ -180,10 +211,17 @@ def joined(values: Array, scores: Sequence[Scores]) -> Scores:
         explains = unexplained & np.isnan(score.values)
         status[explains] = score.status[explains]
         unexplained &= ~explains
-        for name, part in score.parts.items():
-            parts[_free_name(name, part, parts)] = part
-        seconds |= score.seconds
+        for source, kept in ((score.parts, parts), (score.seconds, seconds)):
+            for part, array in source.items():
+                kept[_free_name(part, array, kept)] = array
     return Scores(values, status, parts=parts, seconds=seconds)
+
+
+def _check_range(values: Array, name: str) -> None:
+    too_large = np.abs(np.asarray(values, np.float64)) > np.finfo(np.float32).max
+    if too_large.any():
+        row = int(too_large.argmax())
+        raise SteelyardError(f"reward {name!r} gives {values[row]} on row {row}; a finite number or NaN is needed")
 
 
 def _free_name(name: str, part: Array, parts: Mapping[str, Array]) -> str:
@@ -207,17 +245,27 @@ class BatchReward(Expression):
         return BatchReward(self.function, self.base, self.options | options)
 
     def _compute(self, rollouts: Rollouts, memo: Memo) -> Scores:
-        result = self.function(rollouts, **self.options)
-        scores = result if isinstance(result, Scores) else Scores(np.asarray(result, np.float32))
+        scores = self._called(rollouts)
         if len(scores) != len(rollouts):
             counts = f"{len(scores)} values for {len(rollouts)} rows"
             raise SteelyardError(f"reward {self.name!r} returned {counts}; return one a row")
-        if np.isinf(scores.values).any():
-            row = int(np.isinf(scores.values).argmax())
-            value = scores.values[row]
-            raise SteelyardError(f"reward {self.name!r} returned {value} on row {row}; return a finite number or NaN")
-        scores.parts = {self.base: scores.values, **scores.parts}
-        return scores
+        parts = {self.base: scores.values, **scores.parts}
+        return Scores(scores.values, scores.status, scores.steps, scores.confidence, parts, scores.seconds)
+
+    def _called(self, rollouts: Rollouts) -> Scores:
+        try:
+            result = self.function(rollouts, **self.options)
+            if not isinstance(result, Scores):
+                result = np.asarray(result, np.float64)
+                _check_range(result.ravel(), self.name)
+                return Scores(result)
+        except SteelyardError as error:
+            words = str(error)
+            raise SteelyardError(words if self.name in words else f"reward {self.name!r}: {words}") from error
+        except Exception as error:
+            raise SteelyardError(f"reward {self.name!r}: {type(error).__name__}: {error}; mend it") from error
+        _check_range(result.values, self.name)
+        return result
 
 
 class RowReward(Expression):
@@ -256,41 +304,22 @@ class RowReward(Expression):
             columns = [rollouts.column(name) for name in names]
         except SteelyardError as error:
             raise SteelyardError(f"reward {self.name!r}: {error}") from None
-        rows = zip(*columns, strict=True) if columns else iter([()] * len(rollouts))
-        results = self._outcomes(names, rows, rollouts)
-        values, status, seconds = zip(*results, strict=True) if results else ((), (), ())
-        array = np.asarray(values, np.float32)
-        return Scores(
-            array,
-            np.asarray(status, np.int8),
-            parts={self.base: array},
-            seconds={self.base: np.asarray(seconds, np.float64)},
-        )
-
-    def _outcomes(self, names: list[str], rows: Iterator[tuple[Any, ...]], rollouts: Rollouts) -> list[Any]:
-        judge = functools.partial(judge_row, self._portable(), tuple(names), self.options)
-        if self.run == "order":
-            outcomes: list[Any] = [judge(row) for row in rows]
-        else:
-            chunk = max(1, len(rollouts) // (self.workers * 4)) if self.run == "processes" else 1
-            outcomes = list(_pool(self.run, self.workers).map(judge, rows, chunksize=chunk))
-        return [self._settle(i, outcome, rollouts) for i, outcome in enumerate(outcomes)]
-
-    def _settle(self, row: int, outcome: RowOutcome | str, rollouts: Rollouts) -> RowOutcome:
-        if not isinstance(outcome, str):
-            return outcome
-        if self.on_error == "nan":
-            return math.nan, Status.FAILED, 0.0
-        where = f"reward {self.name!r}, row {row} (sample {rollouts.samples[row].id!r})"
-        raise SteelyardError(f"{where}: {outcome}; mend it, or let on_error='nan' count such rows as NaN")
-
-    def _portable(self) -> Callable[..., Any] | tuple[str, str]:
-        """The function, or for processes where to import it from: the decorated name holds the reward."""
-        if self.run != "processes":
-            return self.function
-        if "<" in self.function.__qualname__:
-            raise SteelyardError(f"reward {self.name!r} runs in processes; define it at the top of a module")
-        return self.function.__module__, self.function.__qualname__
+        rows = zip(*columns, strict=True) if columns else [()] * len(rollouts)
+        try:
+            outcomes = judge_rows(
+                self.function, tuple(names), self.options, rows,
+                run=self.run, workers=self.workers, count=len(rollouts),
+            )  # fmt: skip
+        except SteelyardError as error:
+            raise SteelyardError(f"reward {self.name!r}: {error}") from error
+        for row, outcome in enumerate(outcomes):
+            if outcome.error and self.on_error == "raise":
+                where = f"reward {self.name!r}, row {row} (sample {rollouts.samples[row].id!r})"
+                raise SteelyardError(f"{where}: {outcome.error}; mend it, or let on_error='nan' count such rows as NaN")
+        values = np.asarray([outcome.value for outcome in outcomes], np.float32)
+        seconds = np.asarray([outcome.seconds for outcome in outcomes], np.float64)
+        status = np.asarray([outcome.status for outcome in outcomes], np.int8)
+        return Scores(values, status, parts={self.base: values}, seconds={self.base: seconds})
 
 
 def _with_options(name: str, options: Mapping[str, Any]) -> str:
@@ -309,45 +338,6 @@ def _columns_read(function: Callable[..., Any], name: str, options: Mapping[str,
     open_ = [p for p in parameters if p.name not in options]
     required = [p.name for p in open_ if p.default is p.empty]
     return required, [p.name for p in open_ if p.default is not p.empty and p.kind != p.KEYWORD_ONLY]
-
-
-def judge_row(
-    function: Callable[..., Any] | tuple[str, str],
-    names: tuple[str, ...],
-    options: Mapping[str, Any],
-    row: tuple[Any, ...],
-) -> RowOutcome | str:
-    """One row's (value, status, seconds), or a sentence that says why there is none. Runs in the worker."""
-    judge: Callable[..., Any] = _found(*function) if isinstance(function, tuple) else function
-    start = time.perf_counter()
-    try:
-        result = judge(**dict(zip(names, row, strict=True)), **options)
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
-    seconds = time.perf_counter() - start
-    if isinstance(result, (float, int, np.floating, np.integer, np.bool_)):
-        value = float(result)
-        if math.isinf(value):
-            return f"it returned {value}, which is not finite"
-        return value, Status.FAILED if value != value else Status.SCORED, seconds
-    if result is None:
-        return math.nan, Status.NOT_APPLICABLE, seconds
-    if isinstance(result, Verdict):
-        return float(result.value), result.status, seconds
-    return f"it returned {type(result).__name__} {result!r:.60}, which is no number, Verdict or None"
-
-
-def _found(module: str, name: str) -> Callable[..., Any]:
-    """The function inside a reward that another process knows by its place."""
-    function: Callable[..., Any] = importlib.import_module(module).__dict__[name].function
-    return function
-
-
-@functools.lru_cache(maxsize=8)
-def _pool(run: Run, workers: int) -> Executor:
-    if run == "threads":
-        return ThreadPoolExecutor(workers, thread_name_prefix="reward")
-    return ProcessPoolExecutor(workers, mp_context=get_context("forkserver"))
 
 
 @overload
@@ -384,8 +374,14 @@ def reward(
         workers: how many threads or processes.
 
     Raises:
-        SteelyardError: at the call, for a missing column, an exception, an infinite value or a wrong type.
+        SteelyardError: at once for a setting that is none of these; at the call, for a missing column, an exception,
+            an infinite value or a wrong type.
     """
+
+    if on_error not in get_args(OnError) or run not in get_args(Run) or workers < 1:
+        given = f"on_error={on_error!r}, run={run!r}, workers={workers}"
+        known = f"on_error is one of {get_args(OnError)}, run one of {get_args(Run)}, workers at least 1"
+        raise SteelyardError(f"a reward cannot have {given}: {known}")
 
     def decorate(inner: Callable[..., Any]) -> Expression:
         label = name or inner.__name__

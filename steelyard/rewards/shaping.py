@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from steelyard.rewards.core import BatchReward, Expression
-from steelyard.types import Array, Rollouts
+from steelyard.rewards.core import Expression, Memo, joined
+from steelyard.types import Array, Rollouts, Scores
 
 
 def completion_lengths(rollouts: Rollouts) -> Array:
@@ -13,6 +15,32 @@ def completion_lengths(rollouts: Rollouts) -> Array:
     if rollouts.has("length") or rollouts.actions is None:
         return np.asarray(rollouts.column("length"), np.int64)
     return rollouts.actions.mask.sum(axis=1)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LengthBonus(Expression):
+    """See `length_bonus`."""
+
+    by: Expression
+    bonus: float
+    shortest: int
+    longest: int
+    above: float
+    least_right: int
+
+    name = "length_bonus"
+
+    def _compute(self, rollouts: Rollouts, memo: Memo) -> Scores:
+        by = self.by._evaluate(rollouts, memo)
+        right = by.values > self.above
+        _, group = np.unique(np.stack([rollouts.groups, rollouts.branches]), axis=1, return_inverse=True)
+        enough = np.bincount(group, right)[group] >= self.least_right
+        lengths = completion_lengths(rollouts)
+        earned = right & enough & (lengths >= self.shortest) & (lengths <= self.longest)
+        values = np.where(np.isnan(by.values), np.nan, np.where(earned, self.bonus, 0.0)).astype(np.float32)
+        scores = joined(values, [by], name=self.name)
+        scores.parts = {self.name: scores.values, **scores.parts}
+        return scores
 
 
 def length_bonus(
@@ -23,17 +51,10 @@ def length_bonus(
     longest: int = 512,
     above: float = 0.1,
     least_right: int = 2,
-) -> BatchReward:
+) -> LengthBonus:
     """`bonus` for completions of `shortest` to `longest` steps that `by` scores above `above`, else 0.
 
-    Given only in groups in which at least `least_right` completions pass. Source: sheet 01, the released code's term.
+    Given only in groups in which at least `least_right` completions pass. A row that `by` could not judge is NaN and
+    does not count as passing. Source: sheet 01, the released code's term.
     """
-
-    def judge(rollouts: Rollouts) -> Array:
-        right = by(rollouts).values > above
-        _, group = np.unique(np.stack([rollouts.groups, rollouts.branches]), axis=1, return_inverse=True)
-        enough = np.bincount(group, right)[group] >= least_right
-        lengths = completion_lengths(rollouts)
-        return np.where(right & enough & (lengths >= shortest) & (lengths <= longest), bonus, 0.0)
-
-    return BatchReward(judge, "length_bonus")
+    return LengthBonus(by, bonus, shortest, longest, above, least_right)

@@ -179,6 +179,20 @@ def test_judge_is_asked_about_disturbed_rows_only_and_its_failures_are_counted()
     assert asked[0]["disturbance"] == "dark, severity 3 of 5"
 
 
+def test_scores_of_a_rule_are_five_numbers_from_0_to_5_or_none() -> None:
+    full = dict.fromkeys(QUALITIES, 4.0)
+    for wrong in (None, {}, full | {"belief": None}, full | {"belief": math.nan}, full | {"belief": 50.0}):
+        result = PVRBench(cards(2), kinds=("dark",)).evaluate(Eye(), judge=lambda sample, a, b, wrong=wrong: wrong)
+        assert result.unjudged == 2 and result.reasoning is None
+
+
+def test_a_judge_that_leaves_prompts_out_is_refused() -> None:
+    judge = RuleJudge(lambda prompt: "{}")
+    judge.ask = lambda prompts: []  # type: ignore[method-assign]
+    with pytest.raises(SteelyardError, match="0 replies to 2 prompts"):
+        PVRBench(cards(2), kinds=("dark",)).evaluate(Eye(), judge=judge)
+
+
 def test_rule_quality_and_agreement() -> None:
     good, bad = "<think>I see A</think><answer>A</answer>", "<think>nothing</think><answer>B</answer>"
     sample = cards(1)[0]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from tests.golden.g_ra import g_ra
 from tests.golden.rova import rova
 
 Adapter = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]
 
-ADAPTERS: dict[str, Adapter] = {"rova": rova}
+ADAPTERS: dict[str, Adapter] = {"g-ra": g_ra, "rova": rova}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ from steelyard.learn.advantages import advantages_of, centre, chain, scale
 from steelyard.learn.curricula import Entry, Memory, route
 from steelyard.learn.difficulty import Judgement
 from steelyard.perturb.video import functional, kept_frames
-from steelyard.rewards.answers import ACCURACY, correct, think_format
+from steelyard.rewards.answers import ACCURACY, answer_text, correct, think_format
 from steelyard.rewards.consistency import kl_consistency, topk_kl
 from steelyard.rewards.core import Expression, reward
 from steelyard.rewards.judges.templates import released_parse_score
@@ -29,12 +30,14 @@ def rova(name: str, inputs: Inputs) -> dict[str, Any]:
 
 
 def _accuracy(inputs: Inputs) -> dict[str, Any]:
-    kind, gold = inputs["problem_type"], inputs["solution"]
+    kind, completions = inputs["problem_type"], inputs["completions"]
+    gold = answer_text(inputs["solution"]) or ""  # the released code reads a gold answer without its block as empty
     if kind not in ACCURACY:  # the released code scores an unknown type 0; ours is not applicable (NaN)
-        scores = _score(correct, inputs["completions"], answer=gold, problem_type=kind)
-        return {"reward": np.nan_to_num(scores.values).tolist()}
+        return {"reward": np.nan_to_num(_score(correct, completions, answer=gold, problem_type=kind).values).tolist()}
+    # It also reads a completion without a block as an empty answer, which an empty gold answer agrees with.
+    blocks = [f"<answer>{answer_text(text) or ''}</answer>" for text in completions]
     rule = correct.using(regression_epsilon=1e-9)
-    return {"reward": _score(rule, inputs["completions"], answer=gold, problem_type=kind).values.tolist()}
+    return {"reward": _score(rule, blocks, answer=f"<answer>{gold}</answer>", problem_type=kind).values.tolist()}
 
 
 def _format(inputs: Inputs) -> dict[str, Any]:
@@ -46,12 +49,12 @@ def _score(rule: Expression, completions: list[str], **columns: Any) -> Scores:
 
 
 def _kl_consistency(inputs: Inputs) -> dict[str, Any]:
-    mask = inputs["token_mask"]
+    mask = inputs.get("token_mask")
     kl, value = kl_consistency(
         np.asarray(inputs["logits_clean"]),
         np.asarray(inputs["logits_corrupted"]),
         None if mask is None else np.asarray(mask),
-        alpha=inputs["alpha"],
+        alpha=inputs.get("alpha", 3.0),
     )
     return {"kl": kl.tolist(), "reward": value.tolist()}
 
@@ -63,20 +66,22 @@ def _topk_kl(inputs: Inputs) -> dict[str, Any]:
 
 
 def _released_assembly(inputs: Inputs) -> dict[str, Any]:
-    parts = {"acc": inputs["acc"], "fmt": inputs["format"], "judged": inputs["consistency"]}
+    judged = inputs.get("consistency")
     total = column("acc") + column("fmt")
-    if inputs["consistency"] is not None:
-        total = total + inputs["consistency_weight"] * column("judged")
+    if judged is not None:
+        total = total + inputs.get("consistency_weight", 1.0) * column("judged")
     if inputs.get("len_control"):
         total = total + length_bonus(by=column("acc"), bonus=0.2, shortest=320, longest=512, least_right=2)
-    n, group = len(inputs["acc"]), inputs["group_size"]
+    n = len(inputs["acc"])
+    columns = {"acc": inputs["acc"], "fmt": inputs["format"], "judged": judged, "length": inputs.get("lengths")}
     rollouts = Rollouts(
-        [Sample(str(i // group), "") for i in range(n)],
+        [Sample("q", "")] * n,
         [""] * n,
-        group=np.arange(n) // group,
-        columns={**{k: v for k, v in parts.items() if v is not None}, "length": inputs["lengths"]},
+        group=np.zeros(n),  # the released code counts right answers over its whole batch, not by group
+        columns={name: values for name, values in columns.items() if values is not None},
     )
     scores = total(rollouts)
+    rollouts.group = np.arange(n) // inputs.get("group_size", n)
     return {"reward": scores.values.tolist(), "advantage": _advantage(rollouts, scores, ddof=1, epsilon=1e-4)}
 
 
@@ -123,10 +128,10 @@ def _routing(inputs: Inputs) -> dict[str, Any]:
         "action": [
             route(
                 Judgement(case["label"], case["confidence"]),
-                tau=case["tau"],
-                k_max=case["k_max"],
-                evaluations=case["n_reeval"],
-                from_memory=case["from_buffer"],
+                tau=case.get("tau", 0.8),
+                k_max=case.get("k_max", 3),
+                evaluations=case.get("n_reeval", 0),
+                from_memory=case.get("from_buffer", False),
             )
             for case in inputs["decisions"]
         ]
@@ -137,11 +142,11 @@ def _memory(inputs: Inputs) -> dict[str, Any]:
     memory, log = Memory(capacity=inputs["max_size"], k_max=2), []
     for operation, *arguments in inputs["script"]:
         if operation == "add":
-            video, seed, step = arguments
-            stored = memory.add(f"{video}_{seed}", Entry(video, {"seed": seed}, stored_at=step))
+            video, seed, *step = arguments
+            stored = memory.add(f"{video}_{seed}", Entry(video, {"seed": seed}, stored_at=(step or [0])[0]))
             log.append(["add", stored, len(memory.entries), memory.full])
         else:
-            answerable, hopeless, _ = arguments
+            answerable, hopeless, *_ = arguments
             released = [key for key in (f"{v}_{s}" for v, s in answerable) if memory.release(key)]
             for video, seed in hopeless:
                 memory.fail(f"{video}_{seed}")
@@ -167,9 +172,19 @@ def _flagged(memory: Memory) -> list[str]:
 
 
 def _kept(inputs: Inputs) -> dict[str, Any]:
-    keep = inputs["keep_k_frames"] if inputs.get("temporal_mode") == "keep_k" else None
-    ratio, enabled = inputs.get("frame_mask_ratio", 0.2), inputs.get("enable_temporal_mask", True)
-    return {"kept": kept_frames(inputs["T"], ratio=ratio, keep=keep, enabled=enabled)}
+    frames, ratio = inputs["T"], inputs.get("frame_mask_ratio", 0.2)
+    mode, enabled = inputs.get("temporal_mode", "random_drop"), inputs.get("enable_temporal_mask", True)
+    # The released code takes the floor of the float product as it is: 20 * (1 - 0.9) keeps 1, where we keep 2.
+    keep = {
+        "random_drop": math.floor(frames * (1 - ratio)),
+        "keep_k": inputs.get("keep_k_frames"),
+        "drop_segments": frames - math.floor(frames * ratio),
+    }[mode]
+    if enabled and mode == "drop_segments" and keep < frames and inputs.get("temporal_segment_len", 4) > 1:
+        raise ValueError("how many frames segments of several leave is drawn, and differs from draw to draw")
+    if enabled and keep is None:
+        raise ValueError("keep_k without keep_k_frames is an error in the released code too")
+    return {"kept": kept_frames(frames, ratio=ratio, keep=keep, enabled=enabled)}
 
 
 def _fog(inputs: Inputs) -> dict[str, Any]:
@@ -196,6 +211,15 @@ def _ar1(inputs: Inputs) -> dict[str, Any]:
     return {"path": functional.ar1(np.asarray(inputs["innovations"]), inputs["rho"]).tolist()}
 
 
+def _aggregate(inputs: Inputs) -> dict[str, Any]:
+    scores = inputs.get("reasoning_scores")
+    found: dict[str, Any] = aggregate(inputs["accuracy_by_family"], inputs["original_accuracy"], scores)
+    if not scores:  # where nobody judged, the figure is absent or null as its input was
+        average = {"reasoning_avg_excl_fragility": None} if "reasoning_scores" in inputs else {}
+        return {name: value for name, value in found.items() if name != "reasoning_avg_excl_fragility"} | average
+    return found
+
+
 _CASES: dict[str, Callable[[Inputs], dict[str, Any]]] = {
     "accuracy": _accuracy,
     "format": _format,
@@ -212,7 +236,5 @@ _CASES: dict[str, Callable[[Inputs], dict[str, Any]]] = {
     "perturb_recommended/bright": _bright,
     "perturb_recommended/motion_blur_row": _motion_blur,
     "temporal_coherence_ar1": _ar1,
-    "pvrbench_aggregate": lambda inputs: aggregate(
-        inputs["accuracy_by_family"], inputs["original_accuracy"], inputs["reasoning_scores"]
-    ),
+    "pvrbench_aggregate": _aggregate,
 }

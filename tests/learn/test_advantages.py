@@ -74,3 +74,23 @@ def test_centred_groups_sum_to_zero_whatever_their_sizes_and_offsets(rows, offse
 def test_step_advantages_must_come_after_group_statistics() -> None:
     with pytest.raises(SteelyardError, match="one advantage a row"):
         centre()(Advantages(np.zeros((2, 3))), rollouts([0, 0]), Scores(np.zeros(2)))
+
+
+def test_columns_of_any_kind_make_groups() -> None:
+    kinds = [("a", 1), None, ("a", 1), None]
+    some = Rollouts([Sample("s", "p")] * 4, [""] * 4, columns={"kind": kinds, "list": [[1], [2], [1], [2]]})
+    values = Advantages(np.array([0.0, 1.0, 2.0, 5.0]))
+    scores = Scores(values.values)
+    assert centre(by=("kind",))(values, some, scores).values.tolist() == [-1, -2, 1, 2]
+    with pytest.raises(SteelyardError, match="cannot be grouped by column 'list'"):
+        centre(by=("list",))(values, some, scores)
+
+
+def test_rows_are_chosen_one_by_one() -> None:
+    for wrong in (lambda r, s: True, lambda r, s: np.ones(4), lambda r, s: np.ones(3, bool)):
+        with pytest.raises(SteelyardError, match=r"it must give bool \[4\]"):
+            run(keep_rows(wrong), [1, 2, 3, 4], [0] * 4)
+    with pytest.raises(SteelyardError, match="2 advantages for 4 rollouts"):
+        centre()(Advantages(np.ones(2)), rollouts([0] * 4), Scores(np.ones(4)))
+    with pytest.raises(SteelyardError, match="limit must be positive"):
+        clip(-1.0)

@@ -100,6 +100,9 @@ def test_an_identity_change_is_easy_everywhere() -> None:
         ('{"difficulty": "easy", "confidence": 7}', Judgement("informative", 0.0)),
         ("easy", Judgement("informative", 0.0)),
         ('{"difficulty": ', Judgement("informative", 0.0)),
+        ('{"difficulty": "easy", "confidence": NaN}', Judgement("informative", 0.0)),
+        ('{"difficulty": "easy", "confidence": 1' + "0" * 400 + "}", Judgement("informative", 0.0)),
+        ("{" + "[" * 100_000 + "}", Judgement("informative", 0.0)),
     ],
 )
 def test_self_judgements_are_parsed_strictly(text: str, expected: Judgement) -> None:
@@ -120,6 +123,11 @@ def test_the_policy_is_asked_with_both_of_its_outputs_and_the_disturbed_clip() -
     assert self_judged()(Asked({"s0": ["B"]}), [candidate], np.random.default_rng(0)) == [Judgement("difficult", 1.0)]
     assert "<answer>A</answer>" in seen[0].prompt and "<answer>B</answer>" in seen[0].prompt
     assert np.array_equal(seen[0].video, candidate.view.video)
+
+
+def test_an_unknown_label_is_not_taken_for_difficult() -> None:
+    with pytest.raises(SteelyardError, match="'hard' is unknown"):
+        route(Judgement("hard", 1.0), tau=0.8, k_max=3)  # type: ignore[arg-type]
 
 
 def test_routing_follows_the_sheet() -> None:
@@ -179,3 +187,19 @@ def test_uniform_and_the_stream_give_every_sample_once_an_epoch() -> None:
 def test_a_perturbation_is_worth_nothing_without_pixels() -> None:
     with pytest.raises(SteelyardError):
         VideoPerturbation("dark", 3, 0)(Sample("t", "p"))
+
+
+def test_answers_may_be_tuples_and_there_must_be_some() -> None:
+    policy = Scripted({"s0": ["A"], "s1": ["B"]})
+    plan = two_branches(perturb=outdoor_corruptions(("dark",), severities=(5,)), n=2)
+    candidates = [plan.draw(sample, np.random.default_rng(0)) for sample in samples(2)]
+    judged = behavioural(lambda text: (answer_text(text), 1), attempts=2)(policy, candidates, np.random.default_rng(0))
+    assert [judgement.label for judgement in judged] == ["easy", "difficult"]
+    with pytest.raises(SteelyardError, match="0 attempts"):
+        behavioural(answer_text, attempts=0)
+
+
+def test_samples_of_one_id_cannot_be_told_apart() -> None:
+    stream = SampleStream([Sample("a", "1"), Sample("b", "2"), Sample("a", "3")])
+    with pytest.raises(SteelyardError, match="several samples 'a'"):
+        stream.find("b")

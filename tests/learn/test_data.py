@@ -71,6 +71,7 @@ def test_nothing_is_decoded_before_it_is_asked_for(write, tmp_path):
         ("[1]", "line 2: this is a JSON list"),
         ({"answer": 3}, "line 2: there is no prompt"),
         ({"prompt": 3}, "must be a text or a list of messages"),
+        ({"question": "which?", "options": "A, B"}, "'options' is 'A, B'; it must be a list"),
         ({"messages": [{"role": "user", "content": 3}]}, "content must be a text or a list"),
         ({"prompt": "x", "video": "gone.mp4"}, "there is no file"),
         ({"prompt": "x", "video": 3}, "'video' is 3; it must be a path"),

@@ -66,7 +66,19 @@ def test_the_kl_term_is_added_with_its_weight() -> None:
     assert step.loss.item() == pytest.approx(-2.0 + 0.5 * 0.3, abs=1e-6)
 
 
-@pytest.mark.parametrize("options", [{"epsilon": 0.0}, {"kl": -1.0}])
+@pytest.mark.parametrize("options", [{"epsilon": 0.0}, {"kl": -1.0}, {"kl": float("nan")}, {"epsilon": float("nan")}])
 def test_settings_that_cannot_work_are_refused(options) -> None:
     with pytest.raises(SteelyardError, match="epsilon must lie"):
+        clipped(**options)
+
+
+@pytest.mark.parametrize("width", [0.0, -0.2, float("nan")])
+def test_an_upper_width_must_be_one(width: float) -> None:
+    with pytest.raises(SteelyardError, match="epsilon_high"):
+        clipped(epsilon_high=width)
+
+
+@pytest.mark.parametrize("options", [{"estimator": "k4"}, {"average": "token"}])
+def test_a_misspelt_choice_is_refused(options) -> None:
+    with pytest.raises(SteelyardError, match="it is one of"):
         clipped(**options)

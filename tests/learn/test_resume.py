@@ -15,6 +15,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from steelyard.learn.objectives import clipped
+from steelyard.learn.plans import groups
 from steelyard.learn.runs import Run, RunFolder
 from steelyard.learn.trainer import Interrupted
 from steelyard.types import SteelyardError
@@ -213,3 +215,35 @@ def test_trains_in_a_thread(tmp_path):
     thread.start()
     thread.join()
     assert Run(tmp_path).about["status"] == "finished"
+
+
+def test_a_run_without_clipping_goes_on(tmp_path, whole):
+    start(tmp_path, grad_clip=float("inf")).run()
+    assert start(tmp_path, grad_clip=float("inf")).step == 12
+    with pytest.raises(SteelyardError, match="another grad_clip"):
+        start(tmp_path, grad_clip=5.0)
+
+
+def test_a_damaged_start_or_log_is_one_sentence(tmp_path):
+    trainer(tmp_path, steps=1).run()
+    initial = tmp_path / "initial.safetensors"
+    initial.write_bytes(initial.read_bytes()[:-40])
+    with pytest.raises(SteelyardError, match="begin in another folder"):
+        trainer(tmp_path, steps=1)
+    log = tmp_path / "log.jsonl"
+    log.write_text('{"name": "a\u2028b"}\n{"cut": ')
+    assert Run(tmp_path).rows() == [{"name": "a\u2028b"}]
+    log.write_text('{"step": 1}\n{"step"\n')
+    with pytest.raises(SteelyardError, match=r"log\.jsonl, line 2 is damaged"):
+        Run(tmp_path).rows()
+
+
+def test_another_recipe_does_not_go_on_with_the_run(tmp_path):
+    trainer(tmp_path, steps=1).run()
+    with pytest.raises(SteelyardError, match="another plan, objective; use its settings"):
+        trainer(tmp_path, steps=1, parts={"objective": clipped(kl=0.1), "plan": groups(3)})
+    assert trainer(tmp_path, steps=1).step == 1, "a part without a printed form of its own is the same part"
+    about = json.loads((tmp_path / "run.json").read_text())
+    del about["recipe"]
+    (tmp_path / "run.json").write_text(json.dumps(about))
+    assert trainer(tmp_path, steps=1, parts={"plan": groups(3)}).step == 1, "older runs do not say it"

@@ -211,6 +211,9 @@ def test_trained_prompts_are_branches_of_groups():
             "'wanted' returned 1",
         ),
         ({"advantage": lambda a, r, s: Advantages(np.full(len(r), np.nan))}, "advantage of row 0 is not finite"),
+        ({"advantage": lambda a, r, s: Advantages(np.ones(3))}, "gave 3 advantages for 24 rollouts"),
+        ({"advantage": lambda a, r, s: Advantages(a.values, a.weights * np.nan)}, "weight of row 0 is nan"),
+        ({"advantage": lambda a, r, s: Advantages(a.values, a.weights - 2)}, "weight of row 0 is -"),
     ],
 )
 def test_wrong_parts_are_named(tmp_path, parts, words):
@@ -270,6 +273,7 @@ def test_logs_are_strict_json():
         ({"steps": 0}, "steps is 0"),
         ({"prompts": 1.5}, "prompts is 1.5"),
         ({"lr": "fast"}, "lr is 'fast'"),
+        ({"lr": math.inf}, "lr is infinite"),
         ({"grad_clip": 0}, "grad_clip is 0"),
         ({"schedule": "linear"}, "cosine, constant"),
         ({"warmup": 7}, "warmup is 7 steps of 6"),
@@ -289,6 +293,8 @@ def test_training_file(tmp_path):
     path = tmp_path / "train.yaml"
     path.write_text(GOOD)
     made = load_train_config(path)
+    path.write_text(GOOD + "sampling: {temperature: 5e-1, top_p: '0.9'}\n")
+    assert (load_train_config(path).sampling.temperature, load_train_config(path).sampling.top_p) == (0.5, 0.9)
     assert (made.train.steps, made.train.lr, made.lora.rank, made.sampling.top_p) == (3, 1e-6, 4, 1.0)
     assert made.out == tmp_path / "runs/a"
     assert made.data == "video-questions"
@@ -304,6 +310,11 @@ def test_training_file(tmp_path):
         (GOOD.replace("method: rova\n", ""), "lacks 'method'"),
         (GOOD.replace("rank: 4", "rank: 0"), "lora.rank is 0"),
         (GOOD + "sampling: 3\n", "sampling is 3; it must be a mapping"),
+        (GOOD + "sampling: {top_p: '1.5'}\n", "sampling.top_p is 1.5; it must lie in (0, 1]"),
+        (GOOD + "sampling: {temperature: warm}\n", "sampling.temperature is 'warm'"),
+        (GOOD + "sampling: {stop: 3}\n", "sampling.stop is 3; it must be a list of texts"),
+        (GOOD.replace("rank: 4", "dropout: '1'"), "lora.dropout is 1.0"),
+        (GOOD.replace("runs/a", "5"), "out is 5; it must be the path of a folder"),
         ("- a\n", "no mapping"),
         ("a: [", "not YAML"),
         ("method: !!python/object/apply:os.getcwd []\n", "not YAML"),

@@ -7,10 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from steelyard.learn.config import TrainConfig
+from steelyard.learn.runs import RunFolder
+from steelyard.learn.trainer import about_run
+from steelyard.methods.arms import bench_for, train_arm, validation
 from steelyard.methods.core import Claim
 from steelyard.methods.evidence import effect_of, judge, overall, paired_bootstrap, run_evidence, verdict_of
 from steelyard.methods.registry import find
 from steelyard.methods.rova import BENCH_TOP
+from steelyard.rewards.answers import correct
 from steelyard.types import SteelyardError
 
 
@@ -23,6 +28,16 @@ def test_effects() -> None:
     assert effect_of(claim(at_least=0.1), arm, baseline) == pytest.approx(0.2)
     assert effect_of(replace(claim(at_least=0.1), form="relative"), arm, baseline) == pytest.approx(0.4)
     assert effect_of(replace(claim(at_most=0.1), form="share"), arm, baseline) == pytest.approx(1.4)
+
+
+def test_a_baseline_of_zero_is_unclear_without_a_warning(recwarn) -> None:
+    ratio, zeros = replace(claim(at_least=0.1), form="share"), np.zeros(3)
+    for arm in (zeros, zeros + 1):
+        effect, interval = float(effect_of(ratio, arm, zeros)), paired_bootstrap(ratio, arm, zeros)
+        assert verdict_of(ratio, effect, interval) == "unclear"
+    assert not len(recwarn)
+    with pytest.raises(SteelyardError, match="has the form 'relativ'"):
+        replace(ratio, form="relativ")  # type: ignore[arg-type]
 
 
 def test_the_bootstrap_is_paired() -> None:
@@ -86,3 +101,57 @@ def test_a_quick_run_writes_every_figure_and_goes_on_from_what_is_there(tmp_path
 def test_a_method_without_a_claim_is_refused() -> None:
     with pytest.raises(SteelyardError, match="nothing to test"):
         run_evidence("grpo")
+
+
+@pytest.mark.parametrize("numbers", [{"seeds": 0}, {"first_seed": -1}, {"workers": 0}])
+def test_numbers_that_run_nothing_are_refused(numbers) -> None:
+    with pytest.raises(SteelyardError, match="at least one seed and one worker"):
+        run_evidence("rova", **numbers)
+
+
+def test_a_finished_arm_is_not_passed_off_as_one_of_other_settings(tmp_path: Path) -> None:
+    def describe(config: TrainConfig, rows: int) -> None:
+        RunFolder(tmp_path).describe({"config": config.to_json(), "data_rows": rows})
+
+    def arm(config: TrainConfig) -> dict[str, float]:
+        world = BENCH_TOP.world()
+        bench = bench_for(world, 1)
+        return train_arm(world, BENCH_TOP.arms["grpo"], config, folder=tmp_path, data=8, bench=bench)
+
+    config = TrainConfig(steps=2, grad_clip=float("inf"))
+    (tmp_path / "measures.json").write_text('{"clean": 0.5}')
+    describe(config, 8)
+    assert arm(config) == {"clean": 0.5}
+    with pytest.raises(SteelyardError, match="holds a run with another steps; use its settings"):
+        arm(replace(config, steps=3))
+    world = BENCH_TOP.world()
+    RunFolder(tmp_path).describe(about_run(BENCH_TOP.arms["rova"](world), config, 8))
+    with pytest.raises(SteelyardError, match="another plan, reward, advantage, curriculum;"):
+        arm(config)
+    describe(config, 9)
+    with pytest.raises(SteelyardError, match="another data_rows"):
+        arm(config)
+
+
+def test_a_validation_asks_a_few_clips_at_a_time_and_gives_the_same() -> None:
+    world = BENCH_TOP.world()
+    policy, asked = world.policy(), []
+    sample = policy.sample
+
+    def counted(samples, n, **options):
+        asked.append(len(samples))
+        return sample(samples, n, **options)
+
+    policy.sample = counted  # type: ignore[method-assign]
+    rows = world.samples("validation", 50, seed=1)
+    found = validation(rows, world.test_corruptions, draws=2)(policy)
+    assert max(asked) == 64 and sum(asked) == 150
+    policy.sample = sample  # type: ignore[method-assign]
+    whole = policy.sample(rows, 1, generator=np.random.default_rng(0), greedy=True)
+    assert found["clean"] == pytest.approx(float(correct(whole).values.mean()))
+
+
+def test_one_seed_settles_nothing() -> None:
+    measured = {(arm, 0): {"corrupted": float(arm == "rova"), "clean": 1.0, "agreement": 0.9, "gradient_prompts": 10.0}
+                for arm in BENCH_TOP.arms}  # fmt: skip
+    assert {claim["verdict"] for claim in judge(BENCH_TOP, measured, [0])["claims"]} == {"unclear"}

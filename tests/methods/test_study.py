@@ -7,6 +7,7 @@ import av
 import numpy as np
 import pytest
 
+from steelyard.methods import study
 from steelyard.methods.own import OwnTask
 from steelyard.methods.study import run_study
 from steelyard.methods.training import train_from_file
@@ -43,6 +44,7 @@ def test_a_study_trains_measures_and_writes_a_page_and_goes_on(tmp_path: Path, c
     study = json.loads((tmp_path / "study.json").read_text())
     assert [arm["name"] for arm in study["arms"]] == ["base", "grpo", "grpo_augmented", "rova"]
     measured = json.loads((tmp_path / "rova" / "measures.json").read_text())
+    assert set(json.loads((tmp_path / "rova" / "pvr.json").read_text())["reasoning"]) >= {"fragility", "recovery"}
     assert measured["judge_samples"] == 2 * 32 * 8 and 0 <= measured["corrupted"] <= 1
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/log.jsonl")}
     run_study("rova", out=tmp_path, world="moving-blob", steps=2, seed=70)
@@ -86,3 +88,9 @@ def test_bad_calls_are_refused_in_one_sentence(tmp_path: Path) -> None:
         run_study("rowa", out=tmp_path)
     with pytest.raises(SteelyardError, match="leaves no row for the"):
         OwnTask("m", write_data(tmp_path, 3)).samples("test", 1)
+
+
+def test_rows_may_hold_any_character(tmp_path: Path) -> None:
+    row = {"sample": "s", "kind": "fog", "severity": 3, "completion": "a\u2028b\x85c"}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
+    assert study._rows(tmp_path / "rows.jsonl") == {("s", "fog", 3): row}

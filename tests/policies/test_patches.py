@@ -66,6 +66,13 @@ def test_float_frames_are_taken_as_zero_to_one():
     np.testing.assert_array_equal(CONFIG.pack_video(video / 255.0)[0], CONFIG.pack_video(video)[0])
 
 
+def test_whole_numbers_are_taken_as_zero_to_255():
+    video = frames(2, 56, 56)
+    np.testing.assert_array_equal(CONFIG.pack_video(video.astype(np.int64))[0], CONFIG.pack_video(video)[0])
+    with pytest.raises(SteelyardError, match="hold -1 to 300; pixels must lie between 0 and 255"):
+        CONFIG.pack_video(np.array([-1, 300]).repeat(56 * 56 * 3).reshape(2, 56, 56, 3))
+
+
 @given(st.integers(1, 900), st.integers(1, 900), st.sampled_from([8, 28]))
 def test_smart_resize_keeps_to_its_bounds(height, width, factor):
     if max(height, width) > 200 * min(height, width):

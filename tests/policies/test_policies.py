@@ -165,6 +165,10 @@ def test_frames_per_second_move_the_positions_in_time():
     np.testing.assert_array_equal(slow.positions[1:, :9], fast.positions[1:, :9])
 
 
+def timed(fps: object) -> Sample:
+    return Sample("timed", "w1", video=np.zeros((4, 16, 16, 3), np.uint8), columns={"fps": fps})
+
+
 def test_errors_say_what_is_wrong(tmp_path):
     policy, sight = language_policy(SAMPLING), vision_policy(SAMPLING)
     generator = np.random.default_rng(0)
@@ -177,6 +181,9 @@ def test_errors_say_what_is_wrong(tmp_path):
         (lambda: policy.sample([], 1, generator=generator), "0 samples"),
         (lambda: policy.logprobs(sampled(policy, text_samples(2)), copy="old"), "no copy 'old'"),
         (lambda: policy.encode(text_samples(2), ["w1"]), "2 samples and 1 completions"),
+        (lambda: policy.encode([], []), "0 samples and 0 completions"),
+        (lambda: sight.sample([timed("fast")], 1, generator=generator), "'timed' has the fps 'fast'"),
+        (lambda: sight.sample([timed(0)], 1, generator=generator), "'timed' has the fps 0; it must be a positive"),
         (lambda: load_policy(tmp_path / "nothing", sampling=SAMPLING), "there is no folder"),
         (lambda: load_policy(tmp_path, sampling=SAMPLING), "no model folder"),
     ]

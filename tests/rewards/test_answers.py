@@ -68,3 +68,23 @@ def test_an_unknown_type_is_not_applicable_rather_than_wrong() -> None:
     scores = score_one(correct, completion=wrap("A"), answer="A", problem_type="essay")
     assert math.isnan(scores.values[0])
     assert scores.status is not None and scores.status[0] == Status.NOT_APPLICABLE
+
+
+@given(st.text(alphabet="<>/ \n\u2003ab", max_size=6), st.lists(st.sampled_from(
+    ["<answer>", "</answer>", " ", "\n", "\u2003", "a"]), max_size=8))  # fmt: skip
+def test_the_first_block_is_read_without_the_white_space_around_it(before: str, pieces: list[str]) -> None:
+    text = before + "".join(pieces)
+    start = text.find("<answer>")
+    end = text.find("</answer>", start)
+    expected = text[start + 8 : end].strip() if start >= 0 and end >= 0 else None
+    assert answer_text(text) == expected
+
+
+def test_an_open_block_of_white_space_costs_no_time() -> None:
+    assert answer_text("<answer>" + " " * 200_000) is None and think_text("<think>" + "\n" * 200_000) is None
+
+
+def test_without_a_gold_answer_nothing_is_right() -> None:
+    scores = score_one(correct, completion=wrap("None"), answer=None)
+    assert math.isnan(scores.values[0])
+    assert scores.status is not None and scores.status[0] == Status.NOT_APPLICABLE

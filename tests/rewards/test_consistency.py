@@ -77,3 +77,33 @@ def test_the_length_bonus_needs_enough_right_ones() -> None:
     some = rollouts(list("abcd"), [0, 0, 1, 1], [0] * 4)
     some.columns = {"acc": [1, 1, 1, 0], "length": [320, 600, 400, 400]}
     assert length_bonus(by=right)(some).values.tolist() == pytest.approx([0.2, 0, 0, 0])
+
+
+def test_a_similarity_gives_one_number_a_pair() -> None:
+    for answer in (np.float32(0.5), np.ones(1), np.ones((2, 1))):
+        two = branch_alignment(lambda anchors, candidates, answer=answer: answer)
+        reasoning = branch_alignment(reasoning_similarity(lambda a, b, answer=answer: answer))
+        texts = ["<think>a</think>"] * 4
+        rollouts = Rollouts([Sample("s", "p")] * 4, texts, group=np.zeros(4), branch=np.array([0, 0, 1, 1]))
+        for aligned in (two, reasoning):
+            with pytest.raises(SteelyardError, match="similarity of 2 pairs has shape"):
+                aligned(rollouts)
+
+
+def test_both_rows_of_a_pair_that_could_not_be_compared_say_so() -> None:
+    aligned = branch_alignment(lambda anchors, candidates: np.array([np.nan, 1.0]))
+    rollouts = Rollouts([Sample("s", "p")] * 5, [""] * 5, group=[0, 0, 0, 0, 1], branch=[0, 0, 1, 1, 0])
+    status = aligned(rollouts).status
+    assert status is not None
+    assert [Status(s).name for s in status] == ["UNPARSED", "SCORED", "UNPARSED", "SCORED", "NOT_APPLICABLE"]
+
+
+def test_kl_of_words_that_are_ruled_out() -> None:
+    never = -np.inf
+    kl, _ = kl_consistency(np.array([[[0.0, 0.0, never]]]), np.array([[[0.0, 0.0, never]]]))
+    assert kl.tolist() == [0]
+    kl, reward = kl_consistency(np.array([[[0.0, 0.0]]]), np.array([[[0.0, never]]]))
+    assert kl.tolist() == [np.inf] and reward.tolist() == [0]
+    padded = np.array([[[1.0, 0.0], [np.nan, np.nan]]])
+    kl, reward = kl_consistency(padded, padded, np.array([[1, 0]]))
+    assert kl.tolist() == [0] and reward.tolist() == [1]

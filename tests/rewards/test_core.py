@@ -184,6 +184,109 @@ def test_every_combination_is_a_reward() -> None:
         exact * long,
         gate(exact, by=long),
         fill(exact, 0),
-        1 - exact if False else -exact,
+        1 - exact,
+        exact / 2,
+        sum([exact, long]),
     ):
         assert isinstance(combined, Expression) and len(combined(rows("a"))) == 1
+
+
+@reward(run="processes", workers=2)
+def fatal(completion: str) -> float:
+    """Takes its process with it."""
+    import os
+
+    os._exit(1)
+
+
+def test_numbers_on_either_side() -> None:
+    both = rows("a", "b")
+    assert (1 - exact)(both).values.tolist() == [0, 1] and repr(1 - exact) == "1 - exact"
+    assert (exact / 4)(both).values.tolist() == (np.float32(0.25) * exact)(both).values.tolist() == [0.25, 0]
+    assert (True * exact)(both).values.tolist() == (np.int64(1) * exact + 0)(both).values.tolist() == [1, 0]
+    assert sum([exact, exact, long])(both).values.tolist() == [2, 0]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [lambda: exact + "1", lambda: exact * None, lambda: np.ones(2) * exact, lambda: exact + (lambda completion: 1.0),
+     lambda: exact / 0, lambda: exact / long, lambda: exact + math.nan, lambda: exact * math.inf, lambda: 1j * exact,
+     lambda: gate("exact", by=exact), lambda: gate(exact, by=None), lambda: gate(exact, by=long, above=math.nan)],
+)  # fmt: skip
+def test_what_is_no_reward_is_refused_in_one_sentence(wrong) -> None:
+    with pytest.raises(SteelyardError):
+        wrong()
+
+
+def test_a_number_may_be_gated() -> None:
+    assert gate(2.0, by=exact, above=0.5)(rows("a", "b")).values.tolist() == [2, 0]  # type: ignore[arg-type]
+
+
+def test_nan_times_zero_is_not_zero() -> None:
+    never = reward(name="never")(lambda completion: math.nan)
+    for product in (0 * never, exact * never, never * exact, 0 * (never + exact)):
+        assert np.isnan(product(rows("b", "a")).values).all()
+
+
+def test_numbers_beyond_float32_are_refused_everywhere() -> None:
+    large = reward(name="large")(lambda completion: 1e300)
+    batch = reward(batch=True, name="large")(lambda rollouts: np.full(len(rollouts), 1e300))
+    verdict = reward(name="large")(lambda completion: Verdict(math.inf))
+    for wrong in (large, batch, verdict, 1e300 * exact, (1e30 * exact) * (1e30 * exact)):
+        with pytest.raises(SteelyardError, match="finite"):
+            wrong(rows("a"))
+
+
+def test_a_verdict_that_failed_has_no_value_and_one_without_value_was_not_scored() -> None:
+    late = reward(name="late")(lambda completion: Verdict(0.0, Status.TIMED_OUT))(rows("a"))
+    empty = reward(name="empty")(lambda completion: Verdict(math.nan))(rows("a"))
+    assert np.isnan([late.values[0], empty.values[0]]).all()
+    assert late.status is not None and late.status[0] == Status.TIMED_OUT
+    assert empty.status is not None and empty.status[0] == Status.FAILED
+    with pytest.raises(SteelyardError, match="no number"):
+        reward(name="none")(lambda completion: Verdict(None))(rows("a"))  # type: ignore[arg-type]
+
+
+def test_time_is_kept_for_failed_rows_and_for_both_of_one_name() -> None:
+    import time
+
+    @reward(on_error="nan")
+    def slow_failure(completion: str, *, pause: float = 0.01) -> float:
+        time.sleep(pause)
+        raise RuntimeError
+
+    scores = (slow_failure + slow_failure.using(pause=0.02))(rows("a"))
+    assert scores.seconds["slow_failure"][0] >= 0.01 and scores.seconds["slow_failure#2"][0] >= 0.02
+
+
+def test_an_exception_in_a_batch_reward_names_it() -> None:
+    odd = reward(batch=True, name="odd")(lambda rollouts: 1 / 0)
+    text = reward(batch=True, name="odd")(lambda rollouts: ["x"] * len(rollouts))
+    for wrong in (odd, text):
+        with pytest.raises(SteelyardError, match="reward 'odd': "):
+            wrong(rows("a"))
+
+
+def test_scores_that_a_batch_reward_keeps_are_not_changed() -> None:
+    kept = Scores(np.ones(1))
+    reward(batch=True, name="kept")(lambda rollouts: kept)(rows("a"))
+    assert kept.parts == {}
+
+
+def test_a_process_that_dies_is_one_sentence_and_the_next_call_works() -> None:
+    with pytest.raises(SteelyardError, match="reward 'fatal': its rows could not be judged in processes"):
+        fatal(rows("a", "b"))
+    assert len(slow(rows("a", "b"))) == 2
+    with pytest.raises(SteelyardError, match="reward 'here': it runs in processes"):
+        reward(run="processes", name="here")(lambda completion: 1.0)(rows("a"))
+
+
+def test_settings_of_a_reward_are_checked() -> None:
+    for wrong in ({"run": "thread"}, {"on_error": "ignore"}, {"workers": 0}):
+        with pytest.raises(SteelyardError, match="a reward cannot have"):
+            reward(**wrong)(lambda completion: 1.0)  # type: ignore[call-overload]
+
+
+def test_no_rows_at_all() -> None:
+    for combined in (exact, 0.5 * exact + 1, exact * long, gate(exact, by=shy), fill(shy, 0), slow):
+        assert len(combined(Rollouts([], []))) == 0

@@ -15,6 +15,7 @@ from steelyard.rewards.judges import (
     QUALITIES,
     EndpointJudge,
     RuleJudge,
+    judged_similarity,
     parse_quality,
     parse_score,
     quality_prompt,
@@ -237,3 +238,25 @@ def test_quality_needs_all_five_in_range() -> None:
     for bad in ({**good, "belief": 5.1}, {k: v for k, v in good.items() if k != "belief"}, {**good, "belief": None}):
         scores, status = parse_quality(json.dumps(bad))
         assert status is Status.UNPARSED and all(math.isnan(value) for value in scores.values())
+
+
+def test_a_judge_compares_reasonings_and_is_asked_once_a_pair() -> None:
+    asked: list[dict[str, str]] = []
+
+    def rule(prompt) -> str | None:
+        pair = json.loads(prompt[-1]["content"])
+        asked.append(pair)
+        if pair["candidate"] == "prose":
+            return "I would say 0.9"
+        return None if pair["candidate"] == "silence" else json.dumps({"score": 0.25})
+
+    similarity = judged_similarity(RuleJudge(rule))
+    values = similarity(["a", "a", "a", "b"], ["x", "prose", "x", "silence"])
+    assert values.tolist()[::2] == [0.25, 0.25]
+    assert math.isnan(values[1]) and math.isnan(values[3])
+    assert asked == [
+        {"reference": "a", "candidate": "x"},
+        {"reference": "a", "candidate": "prose"},
+        {"reference": "b", "candidate": "silence"},
+    ]
+    assert similarity([], []).shape == (0,)

@@ -60,5 +60,15 @@ def test_sampled_and_scored_log_probabilities_agree() -> None:
 def test_bad_input_is_refused() -> None:
     with pytest.raises(SteelyardError, match="has no video"):
         observe(Sample("x", "p"))
+    policy, rows, generator = MovingBlob(warmup=0).policy(), MovingBlob().samples("test", 2), np.random.default_rng(0)
+    for samples, n in (([], 1), (rows, 0)):
+        with pytest.raises(SteelyardError, match="both must be at least 1"):
+            policy.sample(samples, n, generator=generator)
+    rollouts = policy.sample(rows, 1, generator=generator)
+    with pytest.raises(SteelyardError, match="no copy 'reference'"):
+        policy.logprobs(rollouts, copy="reference")
+    rollouts.actions = None
+    with pytest.raises(SteelyardError, match="hold no tokens"):
+        policy.logprobs(rollouts)
     with pytest.raises(SteelyardError, match="cannot say"):
         MovingBlob(warmup=0).policy().encode([], ["<think>a b</think><answer>c</answer>"])

@@ -2,6 +2,7 @@
 
 from steelyard.rewards.judges.endpoint import EndpointJudge
 from steelyard.rewards.judges.rule import RuleJudge
+from steelyard.rewards.judges.similarity import judged_similarity
 from steelyard.rewards.judges.templates import (
     QUALITIES,
     Quality,
@@ -17,6 +18,7 @@ __all__ = [
     "EndpointJudge",
     "Quality",
     "RuleJudge",
+    "judged_similarity",
     "parse_quality",
     "parse_score",
     "quality_prompt",

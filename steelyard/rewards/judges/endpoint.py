@@ -76,7 +76,7 @@ class EndpointJudge:
         if not key:
             raise SteelyardError(
                 f"judge {self.model!r}: the environment variable {self.api_key_env} is empty; "
-                "set it to the endpoint's key, or give api_key_env=None for an endpoint without one"
+                "set it to the endpoint's key, or give api_key_env=None (--judge-key-env '') for one without"
             )
         return OpenAI(api_key=key, base_url=self.base_url, timeout=self.timeout, max_retries=self.retries)
 

@@ -141,7 +141,7 @@ def released_parse_score(text: str | None) -> float:
     """
     try:
         value = float(json.loads((text or "").strip()).get("score", 0.0))
-    except (ValueError, AttributeError, TypeError, RecursionError):
+    except (ValueError, AttributeError, TypeError, OverflowError, RecursionError):
         found = _ANY_UNIT_NUMBER.search(text or "")
         value = float(found[0]) if found else 0.0
     return max(0.0, min(1.0, value))
