@@ -5,12 +5,15 @@ from steelyard.rewards.answers import correct, think_format
 from steelyard.rewards.combinators import base_and_bonus, clip, hybrid, minimum, pessimistic, rescaled, vector
 from steelyard.rewards.consistency import branch_alignment
 from steelyard.rewards.core import Expression, fill, gate, reward, score_one
+from steelyard.rewards.mathematics import math_correct
+from steelyard.rewards.overlap import bleu
 from steelyard.rewards.priority import gated
 from steelyard.rewards.schedules import cosine, linear, piecewise, scheduled, schedules
 
 __all__ = [
     "Expression",
     "base_and_bonus",
+    "bleu",
     "branch_alignment",
     "clip",
     "correct",
@@ -21,6 +24,7 @@ __all__ = [
     "hybrid",
     "linear",
     "log_tamed",
+    "math_correct",
     "minimum",
     "normalised",
     "pessimistic",
