@@ -38,12 +38,12 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(BIN)/steelyard version
 	@touch $@
 
-demo: $(STAMP) ## the main job: train GRPO, GRPO + augmentation and ROVA, test them under corruption (about 5 minutes)
-	@echo "==> Running the demo into $(DEMO) (about 5 minutes on 2 cores)"
+demo: $(STAMP) ## the main job: train GRPO, GRPO + augmentation and ROVA, test them under corruption (about 3 minutes)
+	@echo "==> Running the demo into $(DEMO) (about 3 minutes on 2 cores)"
 	@OMP_NUM_THREADS=2 $(BIN)/steelyard run rova --out $(DEMO)
 
-test: $(STAMP) lint ## lint, then every test (about 5 minutes)
-	@echo "==> Running the tests on $(WORKERS) workers (about 5 minutes on 2 cores)"
+test: $(STAMP) lint ## lint, then every test (about 3 minutes)
+	@echo "==> Running the tests on $(WORKERS) workers (about 3 minutes on 2 cores)"
 	@$(BIN)/python -m pytest -q -n $(WORKERS)
 
 fast: $(STAMP) ## the tests that are not marked slow
@@ -66,7 +66,7 @@ docs: $(STAMP) ## the documentation site into site/
 	@echo "==> Building the documentation into site/"
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-evidence: $(STAMP) ## measure ROVA against its baselines on 5 paired seeds (about an hour on 2 cores)
+evidence: $(STAMP) ## measure ROVA against its baselines on 5 paired seeds (about 45 minutes on 2 cores)
 	@OMP_NUM_THREADS=2 $(BIN)/steelyard evidence rova --seeds 5
 
 bench: .venv/.steelyard-bench ## the benchmarks beside their peers (about 10 minutes)
