@@ -39,7 +39,7 @@ def failing(monkeypatch: pytest.MonkeyPatch):
         def fail(*_: object) -> None:
             raise error
 
-        monkeypatch.setattr(cli.typer, "echo", fail)
+        monkeypatch.setattr(typer, "echo", fail)
 
     return install
 

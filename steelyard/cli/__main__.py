@@ -1,0 +1,5 @@
+"""`python -m steelyard.cli`, for launchers that start a module."""
+
+from steelyard.cli import main
+
+main()
