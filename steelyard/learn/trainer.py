@@ -83,7 +83,9 @@ class Trainer:
         self._about: dict[str, Any] = {**about_run(recipe, config, len(data)), "versions": versions()}
         self.shards.from_main(self._claim_folder)
         self._restore_weights()
-        self.optimiser = Optimiser(policy.module, betas=config.betas, weight_decay=config.weight_decay)
+        self.optimiser = Optimiser(
+            policy.module, betas=config.betas, weight_decay=config.weight_decay, kind=config.optimiser
+        )
         self._restore()
 
     def run(self) -> Run:
@@ -341,7 +343,7 @@ def refuse_other_run(folder: Path, before: Mapping[str, Any], about: Mapping[str
     Raises:
         SteelyardError: naming the settings in which they differ.
     """
-    old, new = before.get("config", {}), json.loads(to_json(about["config"]))
+    old, new = {"optimiser": "adamw", **before.get("config", {})}, json.loads(to_json(about["config"]))
     differing = [k for k in sorted({*old, *new}) if old.get(k) != new.get(k) and k not in FREE_TO_CHANGE]
     if before.get("data_rows") != about["data_rows"]:
         differing.append("data_rows")
