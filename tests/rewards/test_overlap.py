@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steelyard.rewards import bleu, score_one
-from steelyard.rewards.overlap import bleu_scores, tokens_13a
+from steelyard.rewards.ngrams import tokens_13a
+from steelyard.rewards.overlap import bleu_scores
 from steelyard.types import Rollouts, Sample, SteelyardError
 
 NASTY = st.text(alphabet="ab1 9.,-'\n\t<>&;/()[]{}|~$%é\u00a0\u3000\u0661", max_size=40)
