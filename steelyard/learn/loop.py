@@ -8,11 +8,11 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from steelyard.learn.config import FREE_TO_CHANGE, TrainConfig
 from steelyard.learn.optimiser import Optimiser
@@ -24,6 +24,7 @@ from steelyard.learn.trackers import Tracker, open_trackers
 from steelyard.types import SteelyardError
 
 Row = dict[str, Any]
+Batch = TypeVar("Batch")
 
 
 class Interrupted(KeyboardInterrupt):
@@ -113,6 +114,29 @@ class Loop:
         rate = self.config.rate(self.step)
         self.step += 1
         return rate
+
+    def update(
+        self, batches: Sequence[Batch], backward: Callable[[Batch], Mapping[str, Tensor]], *, rate: float
+    ) -> dict[str, float]:
+        """One optimiser step over micro-batches.
+
+        Args:
+            batches: this process's part.
+            backward: adds one micro-batch's gradients and returns its share of the step's figures.
+            rate: the learning rate.
+
+        Returns:
+            The figures' sums over all processes, the gradient's norm before clipping, and whether it was `skipped`
+            because that norm is not finite.
+        """
+        sums: dict[str, Tensor] = {}
+        for batch in batches:
+            sums = {name: sums.get(name, 0.0) + value for name, value in backward(batch).items()}
+            self.optimiser.collect()
+        self.shards.sum_tensors(self.optimiser.gradients(self.shards.gather(self.optimiser.reached())))
+        norm = self.optimiser.step(rate=rate, clip=self.config.grad_clip)
+        figures = _total(self.shards.gather({name: float(value) for name, value in sums.items()}))
+        return figures | {"grad_norm": norm, "skipped": float(not math.isfinite(norm))}
 
     # Logs, evaluations, checkpoints.
 
@@ -231,3 +255,8 @@ def _finite(row: Mapping[str, Any]) -> dict[str, float]:
 
 def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
+
+
+def _total(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    names = {name: None for part in parts for name in part}
+    return {name: sum(part.get(name, 0.0) for part in parts) for name in names}

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -180,18 +179,15 @@ class Trainer:
 
     def _update(self, batches: Sequence[MicroBatch], rate: float) -> dict[str, float]:
         """One optimiser step; figures of the whole step's batch."""
-        sums: dict[str, Tensor] = {}
-        gap = torch.zeros((), device=self._device)
-        for batch in batches:
-            figures, batch_gap = self._backward(batch)
-            sums = {name: sums.get(name, 0.0) + value for name, value in figures.items()}
-            gap = torch.maximum(gap, batch_gap)
-            self.loop.optimiser.collect()
-        self.shards.sum_tensors(self.loop.optimiser.gradients(self.shards.gather(self.loop.optimiser.reached())))
-        norm = self.loop.optimiser.step(rate=rate, clip=self.config.grad_clip)
-        figures = _total(self.shards.gather({name: float(value) for name, value in sums.items()}))
-        gap_everywhere = max(self.shards.gather(float(gap)))
-        return figures | {"grad_norm": norm, "skipped": float(not math.isfinite(norm)), "sampler_gap": gap_everywhere}
+        gaps: list[Tensor] = []
+
+        def backward(batch: MicroBatch) -> dict[str, Tensor]:
+            figures, gap = self._backward(batch)
+            gaps.append(gap)
+            return figures
+
+        figures = self.loop.update(batches, backward, rate=rate)
+        return figures | {"sampler_gap": max(self.shards.gather(max((float(gap) for gap in gaps), default=0.0)))}
 
     def _backward(self, batch: MicroBatch) -> tuple[dict[str, Tensor], Tensor]:
         """Gradients of one micro-batch; its part of the figures, and how far the sampler's log-probabilities are."""
@@ -215,8 +211,3 @@ def about_run(recipe: Recipe, config: TrainConfig, data_rows: int) -> dict[str, 
     """What must stay the same while a run goes on: its settings, the number of its rows, its recipe as it prints."""
     parts = {name: re.sub(r" at 0x[0-9a-fA-F]+", "", repr(getattr(recipe, name))) for name in PARTS}
     return {"config": config.to_json(), "data_rows": data_rows, "recipe": parts}
-
-
-def _total(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    names = {name: None for part in parts for name in part}
-    return {name: sum(part.get(name, 0.0) for part in parts) for name in names}
