@@ -11,9 +11,9 @@ from steelyard.learn.config import TrainConfig
 from steelyard.learn.pairs import PairTrainer, PolicyPairs, pair_accuracy, relabelled
 from steelyard.learn.preferences import bradley_terry, dpo, rpo
 from steelyard.policies.sampling import Sampling
-from steelyard.types import SteelyardError
+from steelyard.types import Pairs, SteelyardError
 from steelyard.worlds.uncovered import Uncovered
-from tests.policies.tiny import language_policy
+from tests.policies.tiny import language_policy, text_samples
 
 CONFIG = TrainConfig(steps=6, prompts=64, lr=0.05, weight_decay=0.0, schedule="constant", micro_rows=64)
 
@@ -88,8 +88,8 @@ def test_a_folder_of_another_objective_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_language_model_learns_to_prefer(tmp_path: Path) -> None:
-    world, policy = Uncovered(seed=1), language_policy(Sampling(max_tokens=8))
-    pairs = world.pairs(8)
+    policy, prompts = language_policy(Sampling(max_tokens=8)), text_samples(8)
+    pairs = Pairs(prompts, [f"w1 w{i}" for i in range(8)], [f"w2 w{i} w3" for i in range(8)])
     model = PolicyPairs(policy)
     config = TrainConfig(steps=8, prompts=8, lr=1e-2, weight_decay=0.0, micro_rows=3)
     run = PairTrainer(
