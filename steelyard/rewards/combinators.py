@@ -69,6 +69,26 @@ def minimum(*rewards: Expression | float) -> Expression:
     return Combination(call("minimum", rewards), rewards, lambda _, scores: stacked(scores).min(axis=0))
 
 
+def harmonic_mean(*rewards: Expression | float) -> Expression:
+    """K / Σ_k 1 / r_k for r_k ≥ 0, row by row; 0 where one of them is 0: good only where all are. NaN stays NaN.
+
+    Raises:
+        SteelyardError: at the call, for a reward below 0.
+
+    Source: sheet 51's mean of BLEU and ROUGE-L.
+    """
+
+    def combine(_: Rollouts, scores: list[Scores]) -> Array:
+        values = stacked(scores)
+        if (values < 0).any():
+            raise SteelyardError(f"{name} met {np.nanmin(values):g}; every reward in it must be ≥ 0")
+        with np.errstate(divide="ignore"):
+            return len(values) / (1 / values).sum(axis=0)
+
+    name = call("harmonic_mean", rewards)
+    return Combination(name, rewards, combine)
+
+
 def clip(reward: Expression | float, low: float, high: float) -> Expression:
     """min(max(r, low), high); NaN stays NaN.
 

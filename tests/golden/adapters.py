@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from tests.golden.bleuberi import bleuberi_case
 from tests.golden.cream import cream
 from tests.golden.g_ra import g_ra
 from tests.golden.rova import rova
 from tests.golden.rpo import rpo_case
+from tests.golden.toolrl import toolrl
 
 Adapter = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]
 
@@ -17,4 +19,6 @@ ADAPTERS: dict[str, Adapter] = {
     "g-ra": g_ra,
     "rova": rova,
     "rpo": rpo_case,
+    "BLEUBERI": bleuberi_case,
+    "toolrl": toolrl,
 }
