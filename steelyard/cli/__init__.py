@@ -18,6 +18,8 @@ EXTRAS = {
     "video": ("cv2", "av", "PIL"),
     "judge": ("openai",),
     "data": ("pyarrow",),
+    "language": ("py3langid",),
+    "schema": ("jsonschema", "jsonschema_specifications"),
     "report": ("plotly", "jinja2"),
     "trl": ("trl", "datasets"),
 }

@@ -111,8 +111,12 @@ def json_valid(completion: str, schema: Mapping[str, Any] | str | None = None) -
 @functools.lru_cache(maxsize=64)
 def _validator(schema: str) -> Any:
     """A validator whose patterns are bounded in time."""
-    from jsonschema import SchemaError, validators
-    from jsonschema_specifications import REGISTRY
+    try:
+        from jsonschema import SchemaError, validators
+        from jsonschema_specifications import REGISTRY
+    except ImportError:
+        what = "checking a schema needs jsonschema"
+        raise SteelyardError(f"{what}; install it with: pip install 'steelyard[schema]'") from None
 
     try:
         content = parse_json(schema)

@@ -83,7 +83,7 @@ def _finite(text: str) -> float:
 
 
 def json_part(completion: str) -> str:
-    """Where a completion's JSON stands: the last fence (```` ```json ```` or bare) behind the thinking, else all of it."""
+    """Where a completion's JSON stands: the last fence (of `json` or bare) behind the thinking, else all of it."""
     text = completion.rpartition("</think>")[2]
     fences = _FENCE.findall(text)
     return str(fences[-1] if fences else text).strip()

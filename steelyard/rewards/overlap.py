@@ -13,6 +13,7 @@ from steelyard.rewards.core import reward
 from steelyard.rewards.ngrams import ORDER, Matches, clipped_matches
 from steelyard.types import Array, Rollouts, Scores, SteelyardError
 
+
 @reward(batch=True)
 def bleu(rollouts: Rollouts) -> Scores:
     """Sentence-level BLEU in [0, 1] of the column `references`: sacrebleu's `sentence_bleu` / 100 (sheet 51).
@@ -69,10 +70,10 @@ def _sacrebleu(found: Matches) -> Array:
 def bleuberi(rollouts: Rollouts) -> Scores:
     """BLEU as BLEUBERI rewards with it, in [0, 1], against all `references` of a row (sheet 51).
 
-    BP · (P_1 P_2 P_3 P_4)^¼ with P_n = (matches + 1) / (n-grams + 1) at every order, words alone included, the tokenizer
-    13a, counts clipped to the most in one reference, and ρ the SHORTEST reference: BP = 1 for c > ρ words, else
-    exp(1 − ρ / c). What is scored is the text between `<answer>` tags where there are some (behind the first, if it is
-    never closed). Empty or missing texts, and references without a word, give 0.
+    BP · (P_1 P_2 P_3 P_4)^¼ with P_n = (matches + 1) / (n-grams + 1) at every order, single words included, the
+    tokenizer 13a, counts clipped to the most in one reference, and ρ the SHORTEST reference: BP = 1 for c > ρ words,
+    else exp(1 − ρ / c). What is scored is the text between `<answer>` tags where there are some (behind the first, if
+    it is never closed). Empty or missing texts, and references without a word, give 0.
 
     Parts: `precision_1` … `precision_4`, `brevity`, `words`, `reference_words` (of the shortest).
 

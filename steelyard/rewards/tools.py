@@ -34,9 +34,9 @@ def read_calls(source: Any, *, form: Form = "any") -> list[Call] | None:
     """The calls of a text, a list or a message; None where it has none.
 
     With the form `any`: every `<tool_call>` block behind a text's thinking (one JSON object, several, or a list in
-    each), else the JSON in its last fence or that it is; objects `{"name", "parameters" | "arguments" | "input"}`, OpenAI's
-    `{"function": {"name", "arguments"}}` with arguments as an object or as text, messages with `tool_calls`, and lists
-    of them. With `lines`, ToolRL's own: the first block only, one `{"name", "parameters"}` a line.
+    each), else the JSON in its last fence or that it is; objects `{"name", "parameters" | "arguments" | "input"}`,
+    OpenAI's `{"function": {"name", "arguments"}}` with arguments as an object or as text, messages with `tool_calls`,
+    and lists of them. With `lines`, ToolRL's own: the first block only, one `{"name", "parameters"}` a line.
 
     Raises:
         NotJson: for a block that is no such JSON.
@@ -341,7 +341,7 @@ def two_stage_scale(calls: Expression = tool_calls) -> tuple[Expression, Express
 
 
 def smooth_scale(calls: Expression = tool_calls) -> tuple[Expression, Expression]:
-    """Format in [−2 + 2t / 150, 2 − t / 150], kept at [−1, 1]; correctness in ±(2 + t / 150), kept at ±3; t the step."""
+    """Format in [−2 + 2t / 150, 2 − t / 150], then [−1, 1]; correctness in ±(2 + t / 150), then ±3; t the step."""
     least = scheduled(1 - tool_call_format, linear(-2, -1, steps=75))
     form = scheduled(tool_call_format, linear(2, 1, steps=150)) + least
     return form, scheduled(calls, linear(2 / 3, 1, steps=150))

@@ -33,7 +33,9 @@ def bleuberi_case(name: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
         return _mix(inputs)
     if "references" not in inputs:  # the released pattern takes no line break, and no white space around the blocks
         text = inputs["completion"].removesuffix("\n")
-        return {"format": float("\n" not in text and text == text.strip()) * _value(tag_format.using(between=""), inputs)}
+        return {
+            "format": float("\n" not in text and text == text.strip()) * _value(tag_format.using(between=""), inputs)
+        }
     if "rouge" in name:
         parts = {"bleu": bleuberi, "rougeL": rouge, "harmonic_mean": harmonic_mean(bleuberi, rouge)}
         return {key: _value(part, inputs) for key, part in parts.items()}

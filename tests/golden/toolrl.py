@@ -45,7 +45,7 @@ def toolrl(name: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_well_formed(inputs: Mapping[str, Any]) -> bool:
-    """Whether the file tells the optimal matching's value too: for calls that can be read in a text of the right form."""
+    """Whether the file has the optimal matching's value too: for readable calls in a text of the right form."""
     try:
         calls = read_calls(inputs["completion"], form="lines")
     except NotJson:

@@ -3,13 +3,13 @@
 import pytest
 
 from steelyard.rewards.core import score_one
+from steelyard.rewards.form import pattern_match
 from steelyard.rewards.text import (
     choice_correct,
     exact_match,
     fresh_words,
     fuzzy_match,
     normalised_match,
-    pattern_match,
     token_f1,
 )
 from steelyard.types import SteelyardError
