@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tests.golden.g_ra import g_ra
+from tests.golden.master_rm import master_rm
 from tests.golden.rova import rova
 
 Adapter = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]
 
-ADAPTERS: dict[str, Adapter] = {"g-ra": g_ra, "rova": rova}
+ADAPTERS: dict[str, Adapter] = {"g-ra": g_ra, "master-rm": master_rm, "rova": rova}
