@@ -160,8 +160,8 @@ class EndpointJudge:
             text, end = reply.choices[0].message.content, reply.choices[0].finish_reason
         except OpenAIError as error:
             self._refuse_if_hopeless(error)
-            return self._failed("APITimeoutError" if _too_slow(error) else type(error).__name__, str(error))
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            return self._failed(type(error).__name__, str(error))
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError, RecursionError) as error:
             return self._failed("malformed reply", repr(error))
         if end in ("length", "content_filter"):
             return self._failed("cut off" if end == "length" else "filtered", f"the answer ended by {end!r}")
@@ -192,7 +192,3 @@ class EndpointJudge:
         if self.usage.failed(kind):
             log.warning("judge %s: %s: %s (further ones are only counted)", self.model, kind, why[:300])
         return None
-
-
-def _too_slow(error: BaseException) -> bool:
-    return isinstance(error.__cause__, TimeoutError)

@@ -80,27 +80,34 @@ class LocalJudge:
         """
         if not isinstance(self._given, str | Path):
             return self._given.eval()
+        torch, transformers = self._libraries()
         try:
-            import torch
-            from transformers import AutoModelForCausalLM
-        except ImportError:
-            raise SteelyardError("a local judge needs torch and transformers; install steelyard[train]") from None
-        try:
-            model = AutoModelForCausalLM.from_pretrained(self._given, dtype=self.dtype)
+            model = transformers.AutoModelForCausalLM.from_pretrained(self._given, dtype=self.dtype)
         except (OSError, ValueError) as error:
-            raise SteelyardError(
-                f"judge {self.name!r} cannot be loaded: {' '.join(str(error).split())[:300]}"
-            ) from None
+            raise self._not_loaded(error) from None
         return model.to(self.device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
 
     @cached_property
     def tokenizer(self) -> Any:
         """Its tokenizer, padding on the left."""
-        if (tokenizer := self._tokenizer) is None:
-            from transformers import AutoTokenizer
+        if self._tokenizer is not None:
+            return self._tokenizer
+        try:
+            return self._libraries()[1].AutoTokenizer.from_pretrained(self._given)
+        except (OSError, ValueError) as error:
+            raise self._not_loaded(error) from None
 
-            tokenizer = AutoTokenizer.from_pretrained(self._given)
-        return tokenizer
+    def _libraries(self) -> tuple[Any, Any]:
+        try:
+            import torch
+            import transformers
+        except ImportError:
+            raise SteelyardError("a local judge needs torch and transformers; install steelyard[train]") from None
+        return torch, transformers
+
+    def _not_loaded(self, error: Exception) -> SteelyardError:
+        said = " ".join(str(error).split())[:300]
+        return SteelyardError(f"judge {self.name!r} cannot be loaded ({said}); give a folder with model and tokenizer")
 
     @property
     def settings(self) -> dict[str, Any]:

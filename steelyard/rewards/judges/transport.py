@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -17,11 +18,15 @@ LONGEST_HOLD = 120.0
 """Seconds of a Retry-After that are honoured; the openai client itself gives up on a longer one."""
 
 
-class ReplyTooSlow(TimeoutError):
+_HTTP: Any = importlib.import_module(DefaultHttpxClient.__mro__[1].__module__.partition(".")[0])
+"""httpx under whichever name openai brings it: only its errors are tried again."""
+
+
+class ReplyTooSlow(_HTTP.ReadTimeout):
     """The reply was not complete by the deadline, although bytes kept coming."""
 
 
-class ReplyTooLong(ConnectionError):
+class ReplyTooLong(_HTTP.ReadError):
     """The reply had more bytes than any answer."""
 
 
