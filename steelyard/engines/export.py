@@ -70,7 +70,12 @@ def export_trl(recipe: Recipe) -> TrlExport:
 
 
 def export_verl(
-    recipe: Recipe, *, module: str, manager: str = "RewardManager", name: str = "steelyard", ground_truth: str = "answer"
+    recipe: Recipe,
+    *,
+    module: str,
+    manager: str = "RewardManager",
+    name: str = "steelyard",
+    ground_truth: str = "answer",
 ) -> VerlExport:
     """The recipe inside verl: registers its advantage and objective under a name, and says what verl is to be told.
 
@@ -85,8 +90,8 @@ def export_verl(
         ground_truth: the column under which the reward looks for verl's ground truth.
 
     Raises:
-        SteelyardError: for a plan other than `groups(n)`, a curriculum other than `uniform()`, a reward with a scheduled
-            weight, or an objective that verl's policy loss cannot hold.
+        SteelyardError: for a plan other than `groups(n)`, a curriculum other than `uniform()`, a reward with a
+            scheduled weight, or an objective that verl's policy loss cannot hold.
     """
     from steelyard.engines.verl_training import AGGREGATION, register_advantage, register_objective
 

@@ -23,8 +23,9 @@ def to_trl(reward: Reward) -> TrlReward:
     The data set's columns are the columns that the reward reads. Chat completions become their text. Consecutive
     rows with equal prompts are one group; TRL keeps the attempts at a prompt beside each other, but cuts its batch
     over processes, so give every process whole groups where a reward compares rows of a group. A NaN becomes None,
-    which TRL leaves out of its mean. Weights that are scheduled follow TRL's step. Every named part is logged as `reward_part/<name>` (the mean of the rows that
-    it could judge) and the share of rows without a verdict as `reward_nan/<reward>`, where this TRL lets rewards log.
+    which TRL leaves out of its mean. Weights that are scheduled follow TRL's step. Every named part is logged as
+    `reward_part/<name>` (the mean of the rows that it could judge) and the share of rows without a verdict as
+    `reward_nan/<reward>`, where this TRL lets rewards log.
 
     Args:
         reward: any reward; a sum keeps its parts in the log.

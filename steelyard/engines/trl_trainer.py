@@ -49,10 +49,11 @@ class SteelyardGRPOTrainer(GRPOTrainer):
     than `gradient_accumulation_steps`), the old log-probabilities; elsewhere these are NaN. Advantages may be one a
     row [N] or one a token [N, T].
 
-    With an objective the scalar that is minimised is Σ_t share_t · loss_t, as in the house's own trainer: rows of weight
-    0 count nowhere, and the shares sum to one over each optimiser step, whatever the gradient accumulation. Without one
-    TRL's own loss is used; there a row of weight w trains with w·A, so that a row left out has advantage 0, as TRL
-    treats a row without a reward, and still counts in TRL's mean and KL.
+    With an objective the scalar that is minimised is Σ_t share_t · loss_t, as in the house's own trainer: rows of
+    weight 0 count nowhere, and the shares sum to one over a generation batch (scaled up where that makes several
+    optimiser steps), whatever the gradient accumulation. Without one TRL's own loss is used; there a row of weight w
+    trains with w·A, so that a row left out has advantage 0, as TRL treats a row without a reward, and still counts in
+    TRL's mean and KL.
 
     State of the chain's links is saved beside each checkpoint and read again on resuming.
 
@@ -79,7 +80,12 @@ class SteelyardGRPOTrainer(GRPOTrainer):
         names = [name for name in inputs[0] if name not in {*NOT_COLUMNS, "prompt", "completion"}]
         parts = {name: part for reward in self.reward_funcs for name, part in getattr(reward, "parts", {}).items()}
         rows = [
-            (prompts[i], completions[i], {k: inputs[i][k] for k in names}, {k: float(part[i]) for k, part in parts.items()})
+            (
+                prompts[i],
+                completions[i],
+                {k: inputs[i][k] for k in names},
+                {k: float(part[i]) for k, part in parts.items()},
+            )
             for i in range(len(prompts))
         ]
         self._judged = rows, by_function.float().cpu().numpy()

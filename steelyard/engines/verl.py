@@ -36,8 +36,8 @@ class AloneRollouts(Rollouts):
             SteelyardError: always.
         """
         raise SteelyardError(
-            "it compares the rows of a group, which verl's reward functions see one at a time; use a reward that judges "
-            "each row by itself, or give verl a manager that sees whole batches (steelyard.engines.verl.batch_manager)"
+            "it compares the rows of a group, which verl's reward functions see one at a time; use a reward that "
+            "judges each row by itself, or a manager of whole batches (steelyard.engines.verl.batch_manager)"
         )
 
     branches = groups

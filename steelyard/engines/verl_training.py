@@ -33,7 +33,7 @@ class Unseen(Sequence[Any]):
 
     def __getitem__(self, index: Any) -> NoReturn:
         raise SteelyardError(
-            "verl gives an advantage estimator rewards, masks and uids only; use links that read no completion or column"
+            "verl gives an advantage estimator rewards, masks and uids only; use links that read no completion"
         )
 
 
@@ -55,8 +55,8 @@ def register_advantage(name: str, advantage: AdvantageTransform, *, objective: O
         The estimator: (token_level_rewards [N, T], response_mask [N, T], index [N]) to advantages and returns [N, T].
 
     Raises:
-        SteelyardError: for a name that verl itself uses, an objective whose average verl has no name for, and at the call
-            for what the chain refuses.
+        SteelyardError: for a name that verl itself uses, an objective whose average verl has no name for, and at the
+            call for what the chain refuses.
     """
     from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY, register_adv_est
 
@@ -89,8 +89,8 @@ def register_objective(name: str, objective: Objective) -> PolicyLoss:
         The policy loss: (old_log_prob, log_prob, advantages, response_mask, all [N, T]) to a scalar and figures.
 
     Raises:
-        SteelyardError: for a name that verl itself uses, or an objective that needs the reference for anything but its KL
-            term.
+        SteelyardError: for a name that verl itself uses, or an objective that needs the reference for anything but its
+            KL term.
     """
     from verl.trainer.ppo.core_algos import POLICY_LOSS_REGISTRY, agg_loss, register_policy_loss
 

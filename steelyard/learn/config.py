@@ -13,6 +13,7 @@ import yaml
 
 from steelyard.types import SteelyardError
 
+OptimiserKind = Literal["adamw", "sgd"]
 Schedule = Literal["cosine", "constant"]
 TRACKERS = ("wandb", "trackio")
 FREE_TO_CHANGE = frozenset({"checkpoint_every", "keep_checkpoints", "trackers"})
@@ -28,7 +29,8 @@ class TrainConfig:
     Attributes:
         steps: optimisation steps (a step without candidates counts).
         prompts: how many candidates a step asks the curriculum for.
-        lr: peak learning rate of AdamW.
+        optimiser: `adamw`, or `sgd` (plain gradient descent, for tabular policies).
+        lr: peak learning rate.
         betas: of AdamW.
         weight_decay: of AdamW, decoupled.
         schedule: `cosine` to zero at the last step, or `constant`.
@@ -48,6 +50,7 @@ class TrainConfig:
 
     steps: int
     prompts: int = 32
+    optimiser: OptimiserKind = "adamw"
     lr: float = 1e-6
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.01
@@ -76,6 +79,10 @@ class TrainConfig:
                 raise SteelyardError(f"{name} is infinite; it must be a finite number")
         if self.schedule not in get_args(Schedule):
             raise SteelyardError(f"schedule is {self.schedule!r}; it must be one of {', '.join(get_args(Schedule))}")
+        if self.optimiser not in get_args(OptimiserKind):
+            raise SteelyardError(
+                f"optimiser is {self.optimiser!r}; it must be one of {', '.join(get_args(OptimiserKind))}"
+            )
         if self.warmup > self.steps:
             raise SteelyardError(f"warmup is {self.warmup} steps of {self.steps}; it must not be longer than the run")
 

@@ -1,4 +1,4 @@
-"""AdamW over a module's trainable parameters, with float32 master copies of half-precision weights."""
+"""AdamW or gradient descent over a module's trainable parameters, with float32 masters of half-precision weights."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from steelyard.learn.config import OptimiserKind
 from steelyard.types import SteelyardError
 
 
 class Optimiser:
-    """AdamW (Loshchilov and Hutter, 2019) in float32 whatever the weights are kept in.
+    """AdamW (Loshchilov and Hutter, 2019), or gradient descent, in float32 whatever the weights are kept in.
 
     A bfloat16 weight of size 1 cannot move by less than 0.4%, so the small steps of reinforcement learning would be
     lost; the master copy gathers them, and so do the gradients of the micro-batches.
@@ -20,20 +21,29 @@ class Optimiser:
     Args:
         module: its parameters with `requires_grad` are trained.
         betas, weight_decay: of AdamW.
+        kind: `adamw`, or `sgd` for θ ← θ − lr·g without momentum or decay (tabular policies, whose papers mean it).
 
     Raises:
         SteelyardError: if nothing in the module can be trained.
     """
 
-    def __init__(self, module: nn.Module, *, betas: tuple[float, float], weight_decay: float) -> None:
+    def __init__(
+        self, module: nn.Module, *, betas: tuple[float, float], weight_decay: float, kind: OptimiserKind = "adamw"
+    ) -> None:
         self.parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
         if not self.parameters:
             raise SteelyardError("the policy's module has no trainable parameter; set requires_grad or add an adapter")
+        for parameter in self.parameters.values():
+            parameter.grad = None  # what an earlier training left behind is none of this run's
         self.masters = {name: _master(p) for name, p in self.parameters.items()}
         fused = all(m.device.type in ("cpu", "cuda") for m in self.masters.values())
-        self._adam = torch.optim.AdamW(
-            self.masters.values(), lr=0.0, betas=betas, weight_decay=weight_decay, fused=fused
-        )
+        self._rule: torch.optim.Optimizer
+        if kind == "sgd":
+            self._rule = torch.optim.SGD(self.masters.values(), lr=0.0, fused=fused)
+        else:
+            self._rule = torch.optim.AdamW(
+                self.masters.values(), lr=0.0, betas=betas, weight_decay=weight_decay, fused=fused
+            )
 
     def collect(self) -> None:
         """Add the half-precision gradients of one micro-batch to the masters' and free them."""
@@ -69,10 +79,10 @@ class Optimiser:
         """
         norm = float(nn.utils.clip_grad_norm_(list(self.masters.values()), clip))
         if math.isfinite(norm):
-            self._adam.param_groups[0]["lr"] = rate
-            self._adam.step()
+            self._rule.param_groups[0]["lr"] = rate
+            self._rule.step()
             self._write_back()
-        self._adam.zero_grad(set_to_none=True)
+        self._rule.zero_grad(set_to_none=True)
         return norm
 
     def tensors(self) -> dict[str, Tensor]:
@@ -80,7 +90,8 @@ class Optimiser:
         state = {
             f"{key}.{name}": torch.as_tensor(value)
             for name, master in self.masters.items()
-            for key, value in self._adam.state.get(master, {}).items()
+            for key, value in self._rule.state.get(master, {}).items()
+            if value is not None
         }
         copies = {f"master.{name}": m.detach() for name, m in self.masters.items() if m is not self.parameters[name]}
         return state | copies
@@ -94,7 +105,7 @@ class Optimiser:
                 master.copy_(source)
             if found:
                 # Cloned, because the loaded tensors may be views of a file that is mapped into memory.
-                self._adam.state[master] = {key: t.to(master.device, copy=True) for key, t in found.items()}
+                self._rule.state[master] = {key: t.to(master.device, copy=True) for key, t in found.items()}
 
     def _write_back(self) -> None:
         with torch.no_grad():

@@ -1,28 +1,26 @@
-"""One arm of an experiment: train a recipe from the world's policy, then measure it clean and under corruption."""
+"""One arm of an experiment: train a recipe from the world's policy, then measure it."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from steelyard.audits.cell_store import write_whole
-from steelyard.audits.pvrbench import PVRBench, PVRResult, rule_quality, save_result
 from steelyard.learn.config import TrainConfig
-from steelyard.learn.plans import groups
-from steelyard.learn.runs import Run, RunFolder
-from steelyard.learn.trainer import Evaluate, Trainer, about_run, refuse_other_run
-from steelyard.methods.core import RecipeFor, World
-from steelyard.rewards.answers import correct
-from steelyard.types import PerturbationSampler, Policy, Sample
+from steelyard.learn.loop import refuse_other_run
+from steelyard.learn.runs import Run, RunFolder, to_json
+from steelyard.learn.trainer import Evaluate, Trainer, about_run
+from steelyard.methods.core import Experiment, Measure, Measurement, Measures, RecipeFor, Trial, World
+from steelyard.types import Array, Policy, Reward, Sample, SteelyardError
 
 TEST_SEED = 9
-AT_ONCE = 64
-"""Clips that a validation puts through the policy together."""
+"""Of the held-out rows, the same for every arm and seed."""
 
 
 def quiet_loading() -> None:
@@ -32,27 +30,21 @@ def quiet_loading() -> None:
     logging.disable_progress_bar()
 
 
-def bench_for(world: World, count: int, *, split: str = "test") -> PVRBench:
-    """PVRBench on a world's held-out rows, the same for every arm and seed."""
-    corruptions = world.test_corruptions
-    samples = world.samples(split, count, seed=TEST_SEED)  # type: ignore[arg-type]
-    return PVRBench(samples, kinds=corruptions.kinds, severities=corruptions.severities, seed=TEST_SEED)
+def run_trial(experiment: Experiment | Measurement, arm: str, trial: Trial) -> dict[str, float]:
+    """Measure one arm with one seed, after training it where the experiment says so; a finished one is read back.
 
+    Raises:
+        SteelyardError: if the folder holds an arm of other settings, or a measure is no number.
+    """
+    if isinstance(experiment, Measurement):
+        return _measured(experiment, arm, trial)
+    world, e = experiment.world(), experiment
 
-def measure(
-    world: World, policy: Policy, bench: PVRBench, folder: Path, *, model: str = "", greedy: bool = True
-) -> PVRResult:
-    """Evaluate a policy and write `pvr.json` and `rows.jsonl`; reasoning is scored by rule where the gold is known."""
+    def measure(policy: Policy) -> Measures:
+        return e.measure(world, policy, folder=trial.folder, count=e.test_count, greedy=e.greedy)
 
-    def reasoning_agreement(clean: str, disturbed: str) -> float:
-        return float(world.similarity([clean], [disturbed])[0])
-
-    judged = rule_quality if "reasoning" in bench.samples[0].columns else None
-    result = bench.evaluate(
-        policy, judge=judged, agreement=reasoning_agreement, batch=256, greedy=greedy, folder=folder, model=model
-    )
-    save_result(result, folder)
-    return result
+    config = replace(e.train, seed=trial.seed)
+    return train_arm(world, e.arms[arm], config, folder=trial.folder, data=e.data, measure=measure)
 
 
 def train_arm(
@@ -62,16 +54,14 @@ def train_arm(
     *,
     folder: Path,
     data: int,
-    bench: PVRBench,
+    measure: Callable[[Policy], Measures],
     evaluate: Evaluate | None = None,
-    greedy: bool = True,
     progress: bool = False,
 ) -> dict[str, float]:
     """Train one arm in its run folder (or go on with it), measure it, and keep the figures in `measures.json`.
 
     Returns:
-        clean, corrupted (mean over families), agreement of the reasoning and answers with the clean completion's,
-        and what it cost: `gradient_prompts`, `rollouts`, `judge_samples`, `seconds`.
+        What `measure` says of the trained policy, and what it cost: see `cost`.
 
     Raises:
         SteelyardError: if the folder holds an arm that was trained with other settings or another recipe.
@@ -84,41 +74,69 @@ def train_arm(
     policy = world.policy(seed=config.seed)
     samples = world.samples("train", data, seed=config.seed)
     run = Trainer(policy, recipe(world), samples, config, folder=folder, evaluate=evaluate, progress=progress).run()
-    result = measure(world, policy, bench, folder, model=folder.name, greedy=greedy)
-    measures = figures(result) | cost(run)
-    write_whole(done, json.dumps(measures, indent=1) + "\n")
-    return measures
+    return keep_measures(folder, {**measure(policy), **cost(run)})
 
 
-def validation(samples: Sequence[Sample], corruptions: PerturbationSampler, *, draws: int = 4) -> Evaluate:
-    """Accuracy of greedy completions on samples as they are, and under `draws` drawn corruptions each."""
-    generator, plan = np.random.default_rng(17), groups(1, perturb=corruptions)
-    rows = list(samples)
-    disturbed = [plan.draw(sample, generator).view for _ in range(draws) for sample in rows]
-
-    def accuracy(policy: Policy, views: Sequence[Sample]) -> float:
-        parts = (views[start : start + AT_ONCE] for start in range(0, len(views), AT_ONCE))
-        drawn = [policy.sample(part, 1, generator=np.random.default_rng(0), greedy=True) for part in parts]
-        values = np.concatenate([correct(rollouts).values for rollouts in drawn])
-        judged = values[~np.isnan(values)]
-        return float(judged.mean()) if len(judged) else math.nan
-
-    def evaluate(policy: Policy) -> dict[str, float]:
-        return {"clean": accuracy(policy, rows), "corrupted": accuracy(policy, disturbed)}
-
-    return evaluate
+def keep_measures(folder: Path, measures: Measures) -> dict[str, float]:
+    """Write the figures of a finished arm."""
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = {name: float(value) for name, value in measures.items()}
+    write_whole(folder / "measures.json", json.dumps(kept, indent=1) + "\n")
+    return kept
 
 
-def figures(result: PVRResult) -> dict[str, float]:
-    """The measures of a benchmark result by which arms are compared."""
-    return {
-        "clean": result.clean,
-        "corrupted": result.mean,
-        "agreement": result.reasoning_agreement,
-        "answer_agreement": result.answer_agreement,
-        **{f"family/{name}": value for name, value in result.families.items()},
-        **{f"kind/{name}": value for name, value in result.kinds.items()},
-    }
+def _measured(experiment: Measurement, arm: str, trial: Trial) -> dict[str, float]:
+    done, about = trial.folder / "measures.json", trial.folder / "settings.json"
+    settings = json.loads(to_json({**experiment.settings, "seed": trial.seed, "quick": trial.quick}))
+    if done.exists():
+        before = json.loads(about.read_text("utf-8")) if about.exists() else None
+        if before != settings:
+            raise SteelyardError(f"{trial.folder} holds an arm of other settings; take another folder or remove it")
+        return dict(json.loads(done.read_text("utf-8")))
+    trial.folder.mkdir(parents=True, exist_ok=True)
+    write_whole(about, json.dumps(settings, indent=1) + "\n")
+    return keep_measures(trial.folder, experiment.arms[arm](trial))
+
+
+def mean_rewards(draws: int = 1, **rewards: Reward) -> Measure:
+    """A measure: the mean of each reward over completions of held-out rows, and the share that it could not judge.
+
+    Args:
+        draws: completions of every row (1 where the experiment measures greedily).
+        rewards: name to reward; `NAME` becomes the mean over judged rows, `NAME/nan` the share of the others.
+    """
+
+    def measure(world: World, policy: Policy, *, folder: Path, count: int, greedy: bool) -> Measures:
+        samples = world.samples("test", count, seed=TEST_SEED)
+        generator = np.random.default_rng(TEST_SEED)
+        rollouts = policy.sample(samples, 1 if greedy else draws, generator=generator, greedy=greedy)
+        found: dict[str, float] = {}
+        for name, reward in rewards.items():
+            values = reward(rollouts).values
+            found |= {name: mean_of_judged(values), f"{name}/nan": float(np.isnan(values).mean())}
+        return found
+
+    return measure
+
+
+def mean_of(samples: Sequence[Sample], reward: Reward, *, at_once: int = 64) -> Callable[[Policy], float]:
+    """The mean of a reward over greedy completions of these samples, taken in batches."""
+
+    def measure(policy: Policy) -> float:
+        values = []
+        for start in range(0, len(samples), at_once):
+            rows = [samples[i] for i in range(start, min(start + at_once, len(samples)))]
+            rollouts = policy.sample(rows, 1, generator=np.random.default_rng(TEST_SEED), greedy=True)
+            values.append(reward(rollouts).values)
+        return mean_of_judged(np.concatenate(values))
+
+    return measure
+
+
+def mean_of_judged(values: Array) -> float:
+    """The mean of the rows that could be judged; NaN where none could."""
+    judged = values[~np.isnan(values)]
+    return float(judged.mean()) if len(judged) else math.nan
 
 
 def cost(run: Run) -> dict[str, float]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from steelyard.methods.core import Claim, Method
+from steelyard.methods.core import Claim, Experiment, Method
 from steelyard.methods.registry import find, slugs
 
 PARTS = ("plan", "reward", "advantage", "objective", "curriculum")
@@ -46,12 +46,12 @@ def card_page(slug: str, *, results: Path = RESULTS) -> str:
 
 def _recipe(method: Method) -> Iterator[str]:
     """The parts that the recipe puts together on the first experiment's world."""
-    if not method.evidence:
+    trained = next((e for e in method.evidence if isinstance(e, Experiment)), None)
+    if trained is None or method.recipe is None:
         return
-    world = method.evidence[0].world()
-    recipe = method.recipe(world)
+    recipe = method.recipe(trained.world())
     rows = ((part, f"`{_part(getattr(recipe, part))}`") for part in PARTS)
-    yield f"## Recipe\n\n{table(('part', f'on {method.evidence[0].name}'), rows)}\n"
+    yield f"## Recipe\n\n{table(('part', f'on {trained.name}'), rows)}\n"
     yield f"Read it in `{method.recipe.__module__.replace('.', '/')}.py`."
 
 
@@ -91,16 +91,21 @@ def result_page(result: Mapping[str, Any]) -> str:
     for experiment in result["experiments"]:
         sections += [
             f"### {experiment['name']}: {experiment['verdict']}",
-            _arms_table(experiment["arms"]),
+            _arms_table(experiment),
             _claims_table(experiment["claims"]),
         ]
     return "\n\n".join(sections)
 
 
-def _arms_table(arms: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
-    shown = ("corrupted", "clean", "agreement", "gradient_prompts")
-    rows = ((name, *(f"{mean(figures[measure]):.3f}" for measure in shown)) for name, figures in arms.items())
+def _arms_table(experiment: Mapping[str, Any]) -> str:
+    shown = dict.fromkeys(claim["metric"] for claim in experiment["claims"])
+    arms = experiment["arms"].items()
+    rows = ((name, *(_figure(figures.get(measure)) for measure in shown)) for name, figures in arms)
     return table(("arm (mean over seeds)", *(measure.replace("_", " ") for measure in shown)), rows)
+
+
+def _figure(values: Sequence[float] | None) -> str:
+    return "–" if values is None else f"{mean(values):.3f}"
 
 
 def _claims_table(claims: Iterable[Mapping[str, Any]]) -> str:
@@ -124,13 +129,15 @@ def mean(values: Sequence[float]) -> float:
 
 
 def _commands(method: Method) -> str:
-    slug = method.card.slug
-    lines = ["# on a model and data of your own"]
-    lines.append(f"steelyard run {slug} --model Qwen/Qwen2.5-VL-7B-Instruct --data mine.jsonl --steps 500")
+    slug, blocks = method.card.slug, []
+    if any(isinstance(e, Experiment) for e in method.evidence):
+        blocks.append(f"# on the small world, beside its baselines\nsteelyard run {slug}")
+    own = f"steelyard run {slug} --model Qwen/Qwen2.5-VL-7B-Instruct --data mine.jsonl --steps 500"
+    if method.card.usage or method.recipe is not None:
+        blocks.append(method.card.usage.strip() or f"# on a model and data of your own\n{own}")
     if method.evidence:
-        lines = ["# on the small world, beside its baselines", f"steelyard run {slug}", "", *lines]
-        lines += ["", "# does the claim hold here?", f"steelyard evidence {slug} --seeds 5"]
-    return "\n".join(lines)
+        blocks.append(f"# does the claim hold here?\nsteelyard evidence {slug} --seeds 5")
+    return "\n\n".join(blocks)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
 from steelyard.learn.config import TrainConfig
@@ -29,6 +30,7 @@ class Card:
         how: how it works, in a few sentences.
         settings: name to value with where it comes from (paper, code, recommended).
         limits: when not to use it.
+        usage: lines of a terminal or of Python for `Use it`, where the common ones do not fit.
     """
 
     number: int
@@ -40,10 +42,20 @@ class Card:
     how: str
     settings: Mapping[str, str] = field(default_factory=dict)
     limits: Sequence[str] = ()
+    usage: str = ""
 
 
 class Setting(Protocol):
     """Where a recipe is to work: a world, or a person's own model and data."""
+
+    @property
+    def attempts(self) -> int:
+        """The group size G."""
+        ...
+
+
+class VideoSetting(Setting, Protocol):
+    """A setting whose samples are clips."""
 
     @property
     def corruptions(self) -> PerturbationSampler:
@@ -56,8 +68,8 @@ class Setting(Protocol):
         ...
 
     @property
-    def attempts(self) -> int:
-        """The group size G."""
+    def test_corruptions(self) -> OutdoorCorruptions:
+        """The corruptions under which policies are measured."""
         ...
 
 
@@ -74,13 +86,23 @@ class World(Setting, Protocol):
         """The policy from which every arm starts."""
         ...
 
-    @property
-    def test_corruptions(self) -> OutdoorCorruptions:
-        """The corruptions under which policies are measured."""
+
+class VideoWorld(VideoSetting, World, Protocol):
+    """A small task on clips."""
+
+
+RecipeFor = Callable[[Any], Recipe]
+"""What makes a recipe for a setting; a method says by its parameter's type what its setting must have."""
+
+Measures = Mapping[str, float]
+
+
+class Measure(Protocol):
+    """How the policies of an experiment are measured."""
+
+    def __call__(self, world: Any, policy: Policy, *, folder: Path, count: int, greedy: bool) -> Measures:
+        """Named figures of a policy on `count` held-out rows; what explains them may be written into `folder`."""
         ...
-
-
-RecipeFor = Callable[[Setting], Recipe]
 
 
 @dataclass(frozen=True)
@@ -122,28 +144,70 @@ class Experiment:
         world: makes the world.
         arms: name to recipe; every arm starts from the same policy and sees the same data order.
         train: settings of every arm; `seed` is replaced.
+        measure: figures of a policy; what the claims speak of. A run's cost is added to them (`arms.cost`).
         claims: what is tested.
         data: rows of the training split; test_count: rows of the test split.
         greedy: whether policies are measured by their most likely completion, or by one draw at temperature 1.
         quick: what `--quick` changes of `train`, to see that it runs; demo: what `steelyard run` changes.
+        demo_arms: arms of `steelyard run`; all if empty.
+        labels: arm to what people call it.
+        examples: writes what a page shows of single rows into a study's folder, if anything.
     """
 
     name: str
     world: Callable[[], World]
     arms: Mapping[str, RecipeFor]
     train: TrainConfig
+    measure: Measure
     claims: Sequence[Claim]
     data: int
     test_count: int
     greedy: bool = True
     quick: Mapping[str, Any] = field(default_factory=dict)
     demo: Mapping[str, Any] = field(default_factory=dict)
+    demo_arms: Sequence[str] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    examples: Callable[[Any, Path, str, int], None] | None = None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One arm's turn with one seed: where it may write, and whether only its machinery is to be seen."""
+
+    seed: int
+    folder: Path
+    quick: bool = False
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Arms that are not a recipe in the trainer: figures of rewards, of reward models, of pairs, of theory.
+
+    Attributes:
+        name: of the experiment; its folder.
+        arms: name to what measures it, given a trial; what an arm trains, it trains with the library's trainers.
+        claims: what is tested.
+        settings: what the arms were given, for the record.
+    """
+
+    name: str
+    arms: Mapping[str, Callable[[Trial], Measures]]
+    claims: Sequence[Claim]
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Method:
-    """One paper: its card, its recipe, its evidence."""
+    """One paper: its card, its recipe, its evidence.
+
+    Attributes:
+        card: what to know before using it.
+        recipe: None for a method that is no recipe of the trainer (an audit, a reward model).
+        evidence: its experiments.
+        instruction: what is put behind every prompt of a person's own data.
+    """
 
     card: Card
-    recipe: RecipeFor
-    evidence: Sequence[Experiment] = ()
+    recipe: RecipeFor | None
+    evidence: Sequence[Experiment | Measurement] = ()
+    instruction: str = ""

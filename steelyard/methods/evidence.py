@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from steelyard.learn.runs import versions
-from steelyard.methods.core import Claim, Experiment, Method
+from steelyard.methods.core import Claim, Experiment, Measurement, Method, Trial
 from steelyard.methods.registry import find
 from steelyard.types import Array, SteelyardError
 
@@ -123,7 +123,7 @@ def run_evidence(
 
 
 def judge(
-    experiment: Experiment, measured: Mapping[tuple[str, int], dict[str, float]], seeds: Sequence[int]
+    experiment: Experiment | Measurement, measured: Mapping[tuple[str, int], dict[str, float]], seeds: Sequence[int]
 ) -> dict[str, Any]:
     """All claims of one experiment, tested on its measures by (arm, seed); one seed alone settles none."""
     arms = {arm: {k: [measured[arm, s][k] for s in seeds] for k in measured[arm, seeds[0]]} for arm in experiment.arms}
@@ -138,15 +138,20 @@ def judge(
         "verdict": overall([claim["verdict"] for claim in claims]),
         "claims": claims,
         "arms": arms,
-        "train": experiment.train.to_json(),
+        "train": experiment.train.to_json() if isinstance(experiment, Experiment) else dict(experiment.settings),
     }
 
 
-def _settled(method: Method, quick: bool) -> list[Experiment]:
+def _settled(method: Method, quick: bool) -> list[Experiment | Measurement]:
     """The experiments, made small if only their machinery is to be seen."""
     if not quick:
         return list(method.evidence)
-    return [replace(e, train=replace(e.train, warmup=0, **e.quick), data=256, test_count=16) for e in method.evidence]
+    return [_small(e) if isinstance(e, Experiment) else e for e in method.evidence]
+
+
+def _small(experiment: Experiment) -> Experiment:
+    train = replace(experiment.train, warmup=0, **experiment.quick)
+    return replace(experiment, train=train, data=256, test_count=16)
 
 
 def _run_all(
@@ -172,21 +177,19 @@ def run_job(slug: str, experiment_name: str, arm: str, seed: int, folder: Path, 
     """Train and measure one arm with one seed, in a process of its own with one thread."""
     import torch
 
-    from steelyard.methods.arms import bench_for, quiet_loading, train_arm
+    from steelyard.methods.arms import quiet_loading, run_trial
 
     torch.set_num_threads(1)
     quiet_loading()
     experiment = next(e for e in _settled(find(slug), quick) if e.name == experiment_name)
-    world = experiment.world()
-    return train_arm(
-        world,
-        experiment.arms[arm],
-        replace(experiment.train, seed=seed),
-        folder=folder / experiment.name / f"{arm}-{seed}",
-        data=experiment.data,
-        bench=bench_for(world, experiment.test_count),
-        greedy=experiment.greedy,
-    )
+    return run_trial(experiment, arm, Trial(seed, folder / experiment.name / f"{arm}-{seed}", quick))
+
+
+def shown_measures(experiment: Mapping[str, Any]) -> list[str]:
+    """The measures of a table of arms: those that the claims speak of, and the seconds of a run."""
+    first = next(iter(experiment["arms"].values()))
+    named = dict.fromkeys(claim["metric"] for claim in experiment["claims"])
+    return [*named, *(["seconds"] if "seconds" in first and "seconds" not in named else [])]
 
 
 def show(result: Mapping[str, Any], target: Path) -> None:
@@ -197,7 +200,7 @@ def show(result: Mapping[str, Any], target: Path) -> None:
     console = Console(file=sys.stdout)
     console.print(f"[bold]{result['title']}[/bold]\nClaim: {result['claim']}")
     for experiment in result["experiments"]:
-        shown = ("corrupted", "clean", "agreement", "gradient_prompts", "seconds")
+        shown = shown_measures(experiment)
         arms = Table(
             "arm", *shown, title=f"{experiment['name']}: mean ± standard deviation over {len(result['seeds'])} seeds"
         )

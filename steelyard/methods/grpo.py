@@ -7,8 +7,8 @@ from steelyard.learn.curricula import uniform
 from steelyard.learn.objectives import clipped
 from steelyard.learn.plans import groups
 from steelyard.learn.recipe import Recipe
-from steelyard.methods.core import Card, Method, Setting
-from steelyard.rewards.answers import correct, think_format
+from steelyard.methods.core import Card, Method, Setting, VideoSetting
+from steelyard.rewards.answers import INSTRUCTION, correct, think_format
 
 
 def grpo(setting: Setting) -> Recipe:
@@ -22,7 +22,7 @@ def grpo(setting: Setting) -> Recipe:
     )
 
 
-def grpo_augmented(setting: Setting) -> Recipe:
+def grpo_augmented(setting: VideoSetting) -> Recipe:
     """The same, every sample under a drawn corruption: plain augmentation without alignment."""
     return Recipe(
         plan=groups(setting.attempts, perturb=setting.corruptions),
@@ -45,4 +45,5 @@ METHOD = Method(
         settings={"epsilon": "0.2", "kl": "0.04 with the k3 estimator", "std": "unbiased + 1e-4"},
     ),
     recipe=grpo,
+    instruction=INSTRUCTION,
 )

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from steelyard.methods.core import Split
+from steelyard.methods.arms import mean_rewards
+from steelyard.methods.core import Measure, RecipeFor, Split
+from steelyard.methods.video import pvr, write_examples
 from steelyard.perturb.video import OutdoorCorruptions, outdoor_corruptions
 from steelyard.rewards.answers import INSTRUCTION
 from steelyard.rewards.consistency import Similarity, shared_words
@@ -26,6 +29,7 @@ class OwnTask:
 
     Args:
         judge: compares reasonings; see `steelyard.rewards.judges.judged_similarity`.
+        instruction: what is put behind every prompt.
     """
 
     model: str
@@ -35,6 +39,7 @@ class OwnTask:
     frames: int = 16
     size: int = 224
     judge: Judge | None = None
+    instruction: str = INSTRUCTION
 
     name = "own"
     corruptions = outdoor_corruptions()
@@ -65,7 +70,7 @@ class OwnTask:
     def _rows(self):  # type: ignore[no-untyped-def]
         from steelyard.learn.data import load_samples
 
-        return load_samples(self.data, frames=self.frames, size=self.size, instruction=INSTRUCTION)
+        return load_samples(self.data, frames=self.frames, size=self.size, instruction=self.instruction)
 
     @property
     def train_rows(self) -> int:
@@ -76,6 +81,20 @@ class OwnTask:
     def test_rows(self) -> int:
         """How many rows are held out for the test, 200 at most."""
         return min(200, len(self._splits["test"]))
+
+    @functools.cached_property
+    def of_videos(self) -> bool:
+        """Whether the rows are clips."""
+        return self._rows[0].video is not None
+
+    def measure(self, recipe: RecipeFor) -> Measure:
+        """PVRBench for clips; the recipe's own reward and its parts' sum for everything else."""
+        return pvr if self.of_videos else mean_rewards(reward=recipe(self).reward)
+
+    @property
+    def examples(self) -> Callable[[Any, Path, str, int], None] | None:
+        """What a page shows of single rows: strips of clips."""
+        return write_examples if self.of_videos else None
 
     def samples(self, split: Split, count: int, *, seed: int = 0) -> Sequence[Sample]:
         """The first `count` rows of a split (the seed changes nothing)."""

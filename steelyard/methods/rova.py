@@ -9,15 +9,16 @@ from steelyard.learn.difficulty import behavioural
 from steelyard.learn.objectives import clipped
 from steelyard.learn.plans import two_branches
 from steelyard.learn.recipe import Curriculum, Recipe
-from steelyard.methods.core import Card, Claim, Experiment, Method, Setting
+from steelyard.methods.core import Card, Claim, Experiment, Method, VideoSetting
 from steelyard.methods.grpo import grpo, grpo_augmented
-from steelyard.rewards.answers import answer_text, correct, think_format
+from steelyard.methods.video import pvr, write_examples
+from steelyard.rewards.answers import INSTRUCTION, answer_text, correct, think_format
 from steelyard.rewards.consistency import branch_alignment, reasoning_similarity, same_answer
 from steelyard.worlds.moving_blob import MovingBlob
 from steelyard.worlds.video_questions import VideoQuestions
 
 
-def _aligned(setting: Setting, curriculum: Curriculum, *, trained_branch: int = 1) -> Recipe:
+def _aligned(setting: VideoSetting, curriculum: Curriculum, *, trained_branch: int = 1) -> Recipe:
     reasoning = branch_alignment(reasoning_similarity(setting.similarity), name="same_reasoning")
     answer = branch_alignment(same_answer, name="same_answer")
     return Recipe(
@@ -29,22 +30,23 @@ def _aligned(setting: Setting, curriculum: Curriculum, *, trained_branch: int = 
     )
 
 
-def rova(setting: Setting) -> Recipe:
+def rova(setting: VideoSetting) -> Recipe:
     """Dual-branch alignment, trained on what is neither trivial nor hopeless."""
     return _aligned(setting, self_reflective(behavioural(answer_text), tau=0.8, k_max=3, period=50, memory=100))
 
 
-def naive_dual(setting: Setting) -> Recipe:
+def naive_dual(setting: VideoSetting) -> Recipe:
     """Alignment on every sample, without the curriculum."""
     return _aligned(setting, uniform())
 
 
-def wrong_wiring(setting: Setting) -> Recipe:
+def wrong_wiring(setting: VideoSetting) -> Recipe:
     """As the released code has it: the gradient goes through the clean completions. It must fail."""
     return _aligned(setting, uniform(), trained_branch=0)
 
 
 _ARMS = {"grpo": grpo, "grpo_augmented": grpo_augmented, "naive_dual": naive_dual, "rova": rova}
+_LABELS = {"grpo": "GRPO", "grpo_augmented": "GRPO + augmentation", "rova": "ROVA"}
 _SHARED_CLAIMS = (
     Claim("clean accuracy is not lower by more than 0.01", "clean", "rova", "grpo", at_least=-0.01),
     Claim("within 0.02 of training on every corrupted sample", "corrupted", "rova", "naive_dual", at_least=-0.02),
@@ -58,6 +60,10 @@ BENCH_TOP = Experiment(
     world=MovingBlob,
     arms=_ARMS | {"wrong_wiring": wrong_wiring},
     train=TrainConfig(steps=300, prompts=32, lr=1e-3, weight_decay=0.0, micro_rows=1024),
+    measure=pvr,
+    examples=write_examples,
+    demo_arms=tuple(_LABELS),
+    labels=_LABELS,
     claims=(
         Claim("ROVA beats GRPO on clean clips under corruption", "corrupted", "rova", "grpo", at_least=0.07),
         *_SHARED_CLAIMS,
@@ -74,6 +80,10 @@ VIDEO = Experiment(
     world=VideoQuestions,
     arms=_ARMS,
     train=TrainConfig(steps=100, prompts=64, lr=1e-4, weight_decay=0.0, warmup=10, micro_rows=256),
+    measure=pvr,
+    examples=write_examples,
+    demo_arms=tuple(_LABELS),
+    labels=_LABELS,
     claims=(
         Claim("24% relative over GRPO under corruption", "corrupted", "rova", "grpo", at_least=0.24, form="relative"),
         *_SHARED_CLAIMS,
@@ -115,4 +125,5 @@ METHOD = Method(
     ),
     recipe=rova,
     evidence=(BENCH_TOP, VIDEO),
+    instruction=INSTRUCTION,
 )

@@ -1,4 +1,4 @@
-"""A study: a method beside its baselines on one task, measured clean and under corruption, with its page."""
+"""A study: a method beside its baselines on one task, measured, with its page."""
 
 from __future__ import annotations
 
@@ -12,21 +12,16 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from steelyard.audits.pvrbench import PVRBench, PVRResult
 from steelyard.learn.config import TrainConfig
-from steelyard.learn.runs import read_jsonl
-from steelyard.methods.arms import bench_for, figures, measure, quiet_loading, train_arm, validation
-from steelyard.methods.core import Experiment, Method, RecipeFor, World
+from steelyard.learn.trainer import Evaluate
+from steelyard.methods.arms import keep_measures, quiet_loading, train_arm
+from steelyard.methods.core import Experiment, Measures, Method, RecipeFor, World
 from steelyard.methods.own import OwnTask
 from steelyard.methods.registry import find
-from steelyard.types import SteelyardError
+from steelyard.methods.video import validation
+from steelyard.types import Policy, SteelyardError
 
-LABELS = {"base": "base model", "grpo": "GRPO", "grpo_augmented": "GRPO + augmentation", "rova": "ROVA"}
-DEMO_ARMS = ("grpo", "grpo_augmented", "rova")
 VALIDATION_ROWS = 32
 
 
@@ -52,14 +47,35 @@ class Plan:
     test_count: int
     out: Path
 
+    @property
+    def experiment_of(self) -> Experiment | None:
+        """The experiment, or None for a person's own task."""
+        return None if self.own else trained_experiment(find(self.slug), self.experiment)
+
     def world(self) -> World:
         """The world, or the person's own task as one."""
-        return self.own or _experiment(find(self.slug), self.experiment).world()
+        return self.own or self._given.world()
 
     def recipe(self, arm: str) -> RecipeFor:
         """The recipe of an arm."""
-        method = find(self.slug)
-        return method.recipe if self.own else _experiment(method, self.experiment).arms[arm]
+        return recipe_of(find(self.slug)) if self.own else self._given.arms[arm]
+
+    def measure(self, world: World, policy: Policy, folder: Path) -> Measures:
+        """Figures of a policy, as the experiment measures them."""
+        how = self.own.measure(self.recipe(self.slug)) if self.own else self._given.measure
+        greedy = True if self.own else self._given.greedy
+        return how(world, policy, folder=folder, count=self.test_count, greedy=greedy)
+
+    def label(self, arm: str) -> str:
+        """What people call an arm."""
+        if arm == "base":
+            return "base model"
+        return arm if self.own else self._given.labels.get(arm, arm)
+
+    @property
+    def _given(self) -> Experiment:
+        assert self.experiment_of is not None
+        return self.experiment_of
 
 
 def run_study(
@@ -91,12 +107,13 @@ def run_study(
     plan = _plan(find(slug), out, world, model, data, steps, seed)
     out.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
-    bench = bench_for(plan.world(), plan.test_count)
     _train_all(plan)
-    base = _measure_base(plan, bench)
-    _write_study(plan, find(slug), seed)
-    _write_examples(plan, bench, base)
-    _print_table(plan, base)
+    _measure_base(plan)
+    names = _write_study(plan, find(slug), seed)
+    examples = plan.own.examples if plan.own else plan._given.examples
+    if examples is not None:
+        examples(plan.world(), out, plan.arms[-1] if slug not in plan.arms else slug, plan.test_count)
+    _print_table(plan, names)
     from steelyard.report import build_report
 
     minutes = (time.perf_counter() - started) / 60
@@ -110,26 +127,44 @@ def _plan(
         raise SteelyardError("--model and --data go together: a model of your own needs a JSONL file of samples")
     if model is not None and data is not None:
         train = TrainConfig(steps=steps or 500, prompts=8, lr=1e-6, seed=seed, micro_rows=8, checkpoint_every=50)
-        own = OwnTask(model, data)
+        own = OwnTask(model, data, instruction=method.instruction)
+        recipe_of(method)
         return Plan(method.card.slug, "", own, (method.card.slug,), train, own.train_rows, own.test_rows, out)
-    experiment = _experiment(method, world)
+    experiment = trained_experiment(method, world)
     train = replace(experiment.train, **experiment.demo, seed=seed)
     train = replace(train, steps=steps or train.steps, warmup=min(train.warmup, steps or train.steps))
     train = replace(train, evaluate_every=max(1, train.steps // 5), checkpoint_every=max(1, train.steps // 4))
-    arms = tuple(arm for arm in DEMO_ARMS if arm in experiment.arms)
+    arms = tuple(experiment.demo_arms or experiment.arms)
     return Plan(method.card.slug, experiment.name, None, arms, train, experiment.data, experiment.test_count, out)
 
 
-def _experiment(method: Method, name: str | None) -> Experiment:
-    for experiment in reversed(method.evidence):
-        if name in (None, experiment.name):
-            return experiment
-    if not method.evidence:
-        raise SteelyardError(
-            f"{method.card.slug!r} has no world; give --model and --data, or run 'rova', which trains it too"
-        )
-    known = ", ".join(e.name for e in method.evidence)
+def trained_experiment(method: Method, name: str | None = None) -> Experiment:
+    """The experiment of that name in which recipes are trained; the last one by default.
+
+    Raises:
+        SteelyardError: for a name that the method has not, or a method that trains nothing here.
+    """
+    trained = [experiment for experiment in method.evidence if isinstance(experiment, Experiment)]
+    found = [experiment for experiment in trained if name in (None, experiment.name)]
+    if found:
+        return found[-1]
+    if not trained:
+        other = "measure it with `steelyard evidence`" if method.evidence else "run 'rova', which trains it too"
+        raise SteelyardError(f"{method.card.slug!r} trains in no world; give --model and --data, or {other}")
+    known = ", ".join(e.name for e in trained)
     raise SteelyardError(f"method {method.card.slug!r} has no world {name!r}; it has {known}")
+
+
+def recipe_of(method: Method) -> RecipeFor:
+    """What makes the method's recipe.
+
+    Raises:
+        SteelyardError: for a method that is no recipe of the trainer.
+    """
+    if method.recipe is None:
+        told = f"`steelyard methods {method.card.slug}` tells its use"
+        raise SteelyardError(f"{method.card.slug!r} is no training recipe; {told}")
+    return method.recipe
 
 
 def _train_all(plan: Plan) -> None:
@@ -159,10 +194,16 @@ def run_arm(plan: Plan, arm: str, threads: int) -> dict[str, float]:
         plan.train,
         folder=plan.out / arm,
         data=plan.data,
-        bench=bench_for(world, plan.test_count),
-        evaluate=validation(world.samples("validation", VALIDATION_ROWS, seed=1), world.test_corruptions),
+        measure=lambda policy: plan.measure(world, policy, plan.out / arm),
+        evaluate=validation_of(world),
         progress=plan.own is not None,
     )
+
+
+def validation_of(world: World) -> Evaluate | None:
+    """Accuracy on a video world's validation rows, clean and under corruption; other worlds show their rewards only."""
+    corruptions = getattr(world, "test_corruptions", None)
+    return corruptions and validation(world.samples("validation", VALIDATION_ROWS, seed=1), corruptions)
 
 
 def _watch(plan: Plan, futures: Mapping[str, Future[dict[str, float]]]) -> None:
@@ -171,7 +212,7 @@ def _watch(plan: Plan, futures: Mapping[str, Future[dict[str, float]]]) -> None:
 
     columns = (TextColumn("{task.description:<20}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns) as bar:
-        tasks = {arm: bar.add_task(LABELS.get(arm, arm), total=plan.train.steps) for arm in futures}
+        tasks = {arm: bar.add_task(plan.label(arm), total=plan.train.steps) for arm in futures}
         while pending := [arm for arm, future in futures.items() if not future.done()]:
             for arm in pending:
                 bar.update(tasks[arm], completed=_logged(plan.out / arm / "log.jsonl"))
@@ -185,103 +226,48 @@ def _logged(log: Path) -> int:
     return log.read_bytes().count(b"\n") if log.exists() else 0
 
 
-def _measure_base(plan: Plan, bench: PVRBench) -> PVRResult:
-    world = plan.world()
-    quiet_loading()
-    return measure(world, world.policy(seed=plan.train.seed), bench, plan.out / "base", model="base")
+def _measure_base(plan: Plan) -> None:
+    folder, world = plan.out / "base", plan.world()
+    if not (folder / "measures.json").exists():
+        quiet_loading()
+        keep_measures(folder, plan.measure(world, world.policy(seed=plan.train.seed), folder))
 
 
-def _write_study(plan: Plan, method: Method, seed: int) -> None:
+def _write_study(plan: Plan, method: Method, seed: int) -> list[str]:
+    """Write what the page reads; returns the measures of its table."""
     names = ("base", *plan.arms)
     command = f"steelyard run {plan.slug} --out {shlex.quote(str(plan.out))} --seed {seed} --steps {plan.train.steps}"
     if plan.own is not None:
         command += f" --model {shlex.quote(plan.own.model)} --data {shlex.quote(str(plan.own.data))}"
+    shown = metrics(plan.experiment_of, _kept(plan, plan.arms[-1]))
     study = {
         "title": method.card.title,
         "claim": method.card.claim,
         "card": asdict(method.card),
-        "arms": [{"name": name, "label": LABELS.get(name, name), "folder": name} for name in names],
+        "arms": [{"name": name, "label": plan.label(name), "folder": name} for name in names],
+        "metrics": shown,
         "command": command,
     }
     (plan.out / "study.json").write_text(json.dumps(study, indent=1) + "\n")
+    return shown
 
 
-def _write_examples(plan: Plan, bench: PVRBench, base: PVRResult, *, most: int = 6) -> None:
-    """Clips that the base model got wrong under a corruption and the method right, one a family first, and one miss."""
-    after = _rows(plan.out / plan.slug / "rows.jsonl")
-    pairs = [(old, after[key]) for key, old in _keyed(base.rows).items() if key in after and old["kind"] != "clean"]
-    won = [pair for pair in pairs if pair[0]["accuracy"] == 0 and pair[1]["accuracy"] == 1]
-    missed = [pair for pair in pairs if pair[1]["accuracy"] == 0]
-    chosen = _varied(won, most - 1) + _varied(missed, 1)
-    cells = {(cell.kind, cell.severity): cell for cell in bench.cells}
-    samples = {sample.id: sample for sample in bench.samples}
-    for number, (old, new) in enumerate(chosen):
-        sample = samples[old["sample"]]
-        folder = plan.out / "examples" / f"{number:02d}"
-        folder.mkdir(parents=True, exist_ok=True)
-        disturbed = bench.perturbed(sample, cells[old["kind"], old["severity"]])
-        _write_strip(folder / "clean.png", sample.video)
-        _write_strip(folder / "corrupted.png", disturbed.video)
-        about = {
-            "kind": old["kind"],
-            "severity": old["severity"],
-            "question": sample.columns.get("question", ""),
-            "options": list(sample.columns.get("options", ())),
-            "answer": sample.columns["answer"],
-            "before": old["completion"],
-            "after": new["completion"],
-            "arm_before": "base model",
-            "arm_after": LABELS.get(plan.slug, plan.slug),
-        }
-        (folder / "example.json").write_text(json.dumps(about, indent=1) + "\n")
+def metrics(experiment: Experiment | None, measured: Mapping[str, float]) -> list[str]:
+    """What a table shows: the measures that claims speak of, else all that stand under no heading of their own."""
+    claimed = dict.fromkeys(claim.metric for claim in (experiment.claims if experiment else ()))
+    return list(claimed) or [name for name in measured if "/" not in name]
 
 
-Row = dict[str, Any]
+def _kept(plan: Plan, arm: str) -> dict[str, float]:
+    return dict(json.loads((plan.out / arm / "measures.json").read_text("utf-8")))
 
 
-def _keyed(rows: Sequence[Row]) -> dict[tuple[str, str, int], Row]:
-    return {(row["sample"], row["kind"], row["severity"]): row for row in rows}
-
-
-def _rows(path: Path) -> dict[tuple[str, str, int], Row]:
-    return _keyed(read_jsonl(path))
-
-
-def _varied(pairs: Sequence[tuple[Row, Row]], count: int) -> list[tuple[Row, Row]]:
-    """Pairs of different kinds first, in the order of the kinds."""
-    seen: dict[str, int] = {}
-    ranked = []
-    for position, pair in enumerate(pairs):
-        kind = pair[0]["kind"]
-        seen[kind] = seen.get(kind, 0) + 1
-        ranked.append((seen[kind], position, pair))
-    ranked.sort(key=lambda entry: entry[:2])
-    first = [pair for _, _, pair in ranked]
-    spread = np.linspace(0, max(0, min(len(seen), len(first)) - 1), min(count, len(first))).round().astype(int)
-    return [first[i] for i in dict.fromkeys(spread.tolist())]
-
-
-def _write_strip(path: Path, video: Any, *, frames: int = 8) -> None:
-    """Up to eight frames side by side; small ones enlarged without smoothing."""
-    import cv2
-
-    picked = video[np.linspace(0, len(video) - 1, min(frames, len(video))).round().astype(int)]
-    strip = np.concatenate(list(picked), axis=1)
-    if strip.shape[0] < 112:
-        strip = strip.repeat(2, axis=0).repeat(2, axis=1)
-    cv2.imwrite(str(path), strip[..., ::-1])
-
-
-def _print_table(plan: Plan, base: PVRResult) -> None:
+def _print_table(plan: Plan, names: Sequence[str]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    measured = {"base": figures(base)} | {
-        arm: json.loads((plan.out / arm / "measures.json").read_text()) for arm in plan.arms
-    }
-    table = Table("", "clean", "corrupted", "agreement", "gradient prompts", title="accuracy on held-out clips")
-    for name, row in measured.items():
-        prompts = f"{row['gradient_prompts']:.0f}" if "gradient_prompts" in row else "–"
-        shown = (f"{row[key]:.3f}" for key in ("clean", "corrupted", "agreement"))
-        table.add_row(LABELS.get(name, name), *shown, prompts)
+    table = Table("", *(name.replace("_", " ") for name in names), title="on held-out rows")
+    for arm in ("base", *plan.arms):
+        measured = _kept(plan, arm)
+        table.add_row(plan.label(arm), *(f"{measured[m]:.3f}" if m in measured else "–" for m in names))
     Console(file=sys.stdout).print(table)

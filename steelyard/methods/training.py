@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from steelyard.learn.config import TrainFile, load_train_config
 from steelyard.learn.data import load_samples
 from steelyard.learn.sharding import local_device
 from steelyard.learn.trainer import Evaluate, Trainer
-from steelyard.methods.arms import quiet_loading, validation
-from steelyard.methods.core import Setting, World
+from steelyard.methods.arms import mean_of, quiet_loading
+from steelyard.methods.core import Experiment, Method, Setting, World
 from steelyard.methods.own import OwnTask
 from steelyard.methods.registry import find
-from steelyard.rewards.answers import INSTRUCTION
+from steelyard.methods.study import recipe_of, validation_of
+from steelyard.methods.video import validation
 from steelyard.rewards.judges import EndpointJudge
 from steelyard.types import Judge, Policy, Sample, SteelyardError
 from steelyard.worlds.moving_blob import MovingBlob
 from steelyard.worlds.video_questions import VideoQuestions
 
-WORLDS: dict[str, type[Any]] = {"moving-blob": MovingBlob, "video-questions": VideoQuestions}
-WORLD_ROWS, VALIDATION_ROWS = 4096, 32
+WORLDS: dict[str, Callable[[], World]] = {"moving-blob": MovingBlob, "video-questions": VideoQuestions}
+"""Worlds of a method that has none of its own."""
+
+WORLD_ROWS = 4096
 
 
 def train_from_file(path: Path) -> str:
@@ -36,29 +38,43 @@ def train_from_file(path: Path) -> str:
     """
     file = load_train_config(path)
     method = find(file.method)
-    setting, policy, data = _task(file)
-    recipe, evaluate = method.recipe(setting), _evaluation(file, setting)
+    recipe_for = recipe_of(method)
+    setting, policy, data = _task(file, method)
+    recipe, evaluate = recipe_for(setting), _evaluation(file, setting, method)
     run = Trainer(policy, recipe, data, file.train, folder=file.out, evaluate=evaluate).run()
     return f"the run is in {run.folder}; see it with: steelyard report {run.folder}"
 
 
-def _task(file: TrainFile) -> tuple[Setting, Policy, Sequence[Sample]]:
-    _check_options(file)
-    if file.data in WORLDS:
+def _worlds(method: Method) -> dict[str, Callable[[], World]]:
+    """The worlds on which a method trains, by name."""
+    return {e.name: e.world for e in method.evidence if isinstance(e, Experiment)} or WORLDS
+
+
+def _task(file: TrainFile, method: Method) -> tuple[Setting, Policy, Sequence[Sample]]:
+    worlds = _worlds(method)
+    _check_options(file, worlds)
+    if file.data in worlds:
         if file.judge is not None:
             raise SteelyardError(f"{file.data} compares reasonings by its own rule; leave the key judge out")
         quiet_loading()
-        world: World = WORLDS[file.data]()
+        world = worlds[file.data]()
         if file.model != "world":
             raise SteelyardError(f"model is {file.model!r}; with data: {file.data} it must be 'world', its own model")
         return world, world.policy(seed=file.train.seed), world.samples("train", WORLD_ROWS, seed=file.train.seed)
-    own = OwnTask(file.model, Path(file.data), frames=file.frames, size=file.size, judge=_judge(file))
+    own = OwnTask(
+        file.model,
+        Path(file.data),
+        frames=file.frames,
+        size=file.size,
+        judge=_judge(file),
+        instruction=method.instruction,
+    )
     if "attempts" in file.options:
         own = replace(own, attempts=file.options["attempts"])
-    samples = load_samples(file.data, frames=file.frames, size=file.size, instruction=INSTRUCTION)
+    samples = load_samples(file.data, frames=file.frames, size=file.size, instruction=method.instruction)
     if file.model == "world":
         raise SteelyardError(
-            f"model: world needs a world as data, one of {', '.join(WORLDS)}; name a model folder or id"
+            f"model: world needs a world as data, one of {', '.join(worlds)}; name a model folder or id"
         )
     return own, _policy(file), samples
 
@@ -72,8 +88,8 @@ def _judge(file: TrainFile) -> Judge | None:
     return judge
 
 
-def _check_options(file: TrainFile) -> None:
-    known = () if file.data in WORLDS else ("attempts",)
+def _check_options(file: TrainFile, worlds: Container[str]) -> None:
+    known = () if file.data in worlds else ("attempts",)
     for name, value in file.options.items():
         if name not in known:
             hint = f"known is {known[0]!r}" if known else f"{file.data} has its own settings, so leave the key out"
@@ -101,12 +117,16 @@ def _policy(file: TrainFile) -> Policy:
     )
 
 
-def _evaluation(file: TrainFile, setting: Setting) -> Evaluate | None:
-    """Accuracy clean and under corruption, on the world's validation rows or the file's; none where there are none."""
-    if file.data in WORLDS:
-        world: World = WORLDS[file.data]()
-        return validation(world.samples("validation", VALIDATION_ROWS, seed=1), world.test_corruptions)
+def _evaluation(file: TrainFile, setting: Setting, method: Method) -> Evaluate | None:
+    """What is measured during training, on the world's validation rows or the file's; none where there are none."""
+    worlds = _worlds(method)
+    if file.data in worlds:
+        return validation_of(worlds[file.data]())
     if file.evaluate is None:
         return None
-    rows = load_samples(file.evaluate, frames=file.frames, size=file.size, instruction=INSTRUCTION)
-    return validation(rows, setting.corruptions, draws=1)
+    rows = load_samples(file.evaluate, frames=file.frames, size=file.size, instruction=method.instruction)
+    assert isinstance(setting, OwnTask)
+    if setting.of_videos:
+        return validation(rows, setting.corruptions, draws=1)
+    reward = mean_of(rows, recipe_of(method)(setting).reward)
+    return lambda policy: {"reward": reward(policy)}

@@ -33,11 +33,60 @@ class CategoricalNet(nn.Module):
         return self.heads[step](torch.tanh(state))
 
 
+class TabularNet(nn.Module):
+    """A softmax of its own for every prompt and step: logits_t = W_t[prompt], uniform at first.
+
+    An observation is the prompt's number, float32 [B, 1].
+
+    Args:
+        prompts: how many there are.
+        vocabularies: the number of words of every step.
+    """
+
+    def __init__(self, prompts: int, vocabularies: Sequence[int]) -> None:
+        super().__init__()
+        self.tables = nn.ParameterList(nn.Parameter(torch.zeros(prompts, size)) for size in vocabularies)
+
+    def encoder(self, observation: Tensor) -> Tensor:
+        """int64 [B]: the prompts' numbers."""
+        return observation[:, 0].long()
+
+    def logits(self, encoded: Tensor, tokens: Tensor, step: int) -> Tensor:
+        """[B, V_step]; what was said before changes nothing."""
+        return self.tables[step][encoded]
+
+
+class LinearNet(nn.Module):
+    """A log-linear policy of one step over candidates with features: π(r | prompt) ∝ exp(θ·φ[prompt, r]).
+
+    Args:
+        features: φ, float32 [P, R, d]; an observation is the prompt's number, float32 [B, 1].
+        start: θ at first [d]; 0 if left out, which is uniform.
+    """
+
+    def __init__(self, features: Array, start: Array | None = None) -> None:
+        super().__init__()
+        self.register_buffer("features", torch.as_tensor(features, dtype=torch.float32))
+        width = self.features.shape[-1]
+        self.theta = nn.Parameter(torch.zeros(width) if start is None else torch.as_tensor(start, dtype=torch.float32))
+
+    def encoder(self, observation: Tensor) -> Tensor:
+        """float32 [B, R, d]: the candidates' features."""
+        return self.features[observation[:, 0].long()]
+
+    def logits(self, encoded: Tensor, tokens: Tensor, step: int) -> Tensor:
+        """[B, R]."""
+        return encoded @ self.theta
+
+
+Net = CategoricalNet | TabularNet | LinearNet
+
+
 class CategoricalPolicy:
     """A policy of a fixed number of steps, each over its own words.
 
     Args:
-        module: the network.
+        module: the network, or a table.
         vocabularies: the words of every step.
         observe: sample to observation, float32 [D].
         render: the chosen words to a completion; read: a completion back to its words.
@@ -45,7 +94,7 @@ class CategoricalPolicy:
 
     def __init__(
         self,
-        module: CategoricalNet,
+        module: Net,
         vocabularies: Sequence[Sequence[str]],
         *,
         observe: Callable[[Sample], Array],
@@ -54,7 +103,7 @@ class CategoricalPolicy:
     ) -> None:
         self.module, self.vocabularies = module, [list(words) for words in vocabularies]
         self.observe, self.render, self.read = observe, render, read
-        self.copies: dict[str, CategoricalNet] = {}
+        self.copies: dict[str, Net] = {}
 
     def sample(self, samples: Sequence[Sample], n: int, *, generator: Streams, greedy: bool = False) -> Rollouts:
         """n attempts for each sample; see `types.Policy`.
@@ -116,7 +165,7 @@ class CategoricalPolicy:
         """Keep a frozen copy of the policy as it is now."""
         self.copies[name] = copying.deepcopy(self.module).requires_grad_(False)
 
-    def _encode(self, module: CategoricalNet, samples: Sequence[Sample]) -> Tensor:
+    def _encode(self, module: Net, samples: Sequence[Sample]) -> Tensor:
         return module.encoder(torch.from_numpy(np.stack([self.observe(sample) for sample in samples])))
 
     def _rollouts(self, samples: list[Sample], tokens: Array, logprobs: Array, group: Array) -> Rollouts:

@@ -72,6 +72,7 @@ def _context(study: Study, charts: Charts) -> dict[str, Any]:
         "look": draw.styles(study),
         "tiles": tiles(study),
         "table": accuracy_table(study),
+        "measured": [arm for arm in study.arms if arm.measures] if not any(_pvr(arm) for arm in study.arms) else [],
         "corruption": charts.add(draw.by_corruption(study), "Accuracy by corruption", "Bars are 95% intervals."),
         "learning": _learning(study, charts),
         "parts": _parts(study, charts),

@@ -27,6 +27,7 @@ class Arm:
         log: one row a step; empty for the base model.
         evaluations: rows of `step` and metrics.
         pvr: `PVRResult.to_json()`, or None.
+        measures: what its policy was measured by.
         about: `run.json`, or empty.
     """
 
@@ -35,6 +36,7 @@ class Arm:
     log: list[dict[str, Any]] = field(default_factory=list)
     evaluations: list[dict[str, Any]] = field(default_factory=list)
     pvr: dict[str, Any] | None = None
+    measures: dict[str, float] = field(default_factory=dict)
     about: dict[str, Any] = field(default_factory=dict)
 
     def series(self, name: str) -> tuple[list[float], list[float | None]]:
@@ -96,6 +98,7 @@ class Study:
         folder: where it was read.
         title, claim, command: texts; the claim and the command may be empty.
         card: the method's card, or empty.
+        metrics: measures that its table shows.
         arms: in the study's order; the first without a log is the base model.
         examples: may be empty.
     """
@@ -105,6 +108,7 @@ class Study:
     claim: str
     command: str
     card: dict[str, Any]
+    metrics: list[str]
     arms: list[Arm]
     examples: list[Example]
 
@@ -133,11 +137,12 @@ def read_study(folder: Path) -> Study:
             raise SteelyardError(f"{folder / 'study.json'} names no arms; give at least one with a name and a folder")
         examples = [_example(path.parent) for path in sorted(folder.glob("examples/*/example.json"))]
         title, claim, command = (str(about.get(name) or "") for name in ("title", "claim", "command"))
-        return Study(folder, title or folder.name, claim, command, dict(about.get("card") or {}), arms, examples)
+        card, metrics = dict(about.get("card") or {}), list(about.get("metrics") or [])
+        return Study(folder, title or folder.name, claim, command, card, metrics, arms, examples)
     if any((folder / name).is_file() for name in ("log.jsonl", "pvr.json")):
         arm = _read_arm(folder, folder.resolve().name, folder.resolve().name)
         title = f"Run {arm.name}" if arm.log else f"PVRBench of {arm.name}"
-        return Study(folder, title, "", "", {}, [arm], [])
+        return Study(folder, title, "", "", {}, [], [arm], [])
     raise SteelyardError(f"{folder} is no study and no run; it needs a study.json, or a run's log.jsonl or pvr.json")
 
 
@@ -149,15 +154,17 @@ def _arm(folder: Path, index: int, about: Mapping[str, Any]) -> Arm:
 
 
 def _read_arm(folder: Path, name: str, label: str) -> Arm:
-    pvr, run = folder / "pvr.json", folder / "run.json"
-    if not pvr.is_file() and not (folder / "log.jsonl").is_file():
-        raise SteelyardError(f"arm {name!r}: {folder} holds neither log.jsonl nor pvr.json; it needs one of them")
+    pvr, run, measures = (folder / file for file in ("pvr.json", "run.json", "measures.json"))
+    if not any(path.is_file() for path in (pvr, measures, folder / "log.jsonl")):
+        wanted = "neither log.jsonl nor pvr.json nor measures.json"
+        raise SteelyardError(f"arm {name!r}: {folder} holds {wanted}; it needs one of them")
     return Arm(
         name,
         label,
         _lines(folder / "log.jsonl"),
         _lines(folder / "evaluations.jsonl"),
         _object(pvr) if pvr.is_file() else None,
+        _object(measures) if measures.is_file() else {},
         _object(run) if run.is_file() else {},
     )
 

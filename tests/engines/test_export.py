@@ -71,7 +71,10 @@ def test_an_objective_without_kl_asks_for_no_reference() -> None:
     ("make", "words"),
     [
         (rova, r"samples n attempts at every prompt as it is, and not TwoBranches; train this recipe with steelyard"),
-        (grpo_augmented, r"and not a perturbed groups\(\); train this recipe with steelyard"),
+        (
+            grpo_augmented,
+            r"samples n attempts at every prompt as it is, and not a perturbed groups\(\); train this recipe with",
+        ),
     ],
 )
 def test_what_a_trainer_cannot_carry_is_refused(make: Any, words: str) -> None:

@@ -87,7 +87,7 @@ def watch_batches(trainer: Any) -> list[dict[str, Any]]:
 @pytest.mark.slow
 @pytest.mark.parametrize(("average", "loss_type"), [("tokens", "dapo"), ("rows", "grpo")])
 def test_the_grpo_recipe_trains_as_trl_itself_does(model_folder: str, tmp_path: Path, average, loss_type) -> None:
-    """The same losses, gradients and weights, with clipping, KL and accumulation at work (SGD: Adam inflates rounding)."""
+    """The same losses, gradients and weights, with clipping, KL and accumulation (SGD: Adam inflates rounding)."""
     shared = {"beta": 0.04, "num_iterations": 2, "max_steps": 4, "optim": "sgd", "learning_rate": 0.3}
     own = {"epsilon": 0.05, "loss_type": loss_type, "use_bias_correction_kl": False}
     theirs, their_weights = trained(make(GRPOTrainer, model_folder, tmp_path / "t", **shared, **own))
@@ -223,7 +223,9 @@ def test_state_of_the_chain_is_saved_and_resumed(model_folder: str, tmp_path: Pa
         ({"beta": 0.1}, clipped(), r"beta=0.1\) does not fit .* give beta=0.0"),
     ],
 )
-def test_options_that_would_be_ignored_are_refused(model_folder: str, tmp_path: Path, options, objective, words) -> None:
+def test_options_that_would_be_ignored_are_refused(
+    model_folder: str, tmp_path: Path, options, objective, words
+) -> None:
     parts = {"advantage": chain(centre()), "objective": objective}
     with pytest.raises(SteelyardError, match=words):
         make(SteelyardGRPOTrainer, model_folder, tmp_path, parts=parts, **options)
@@ -237,7 +239,7 @@ def test_a_trainer_that_is_built_otherwise_is_refused() -> None:
     check_seams(GRPOTrainer)
     with pytest.raises(SteelyardError, match=rf"TRL {trl.__version__} has another GRPOTrainer._compute_loss"):
         check_seams(Later)
-    with pytest.raises(SteelyardError, match="_calculate_rewards.*pip install"):
+    with pytest.raises(SteelyardError, match=r"_calculate_rewards.*pip install"):
         check_seams(object)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from steelyard.engines import to_verl, to_verl_batch
-from steelyard.rewards import math_correct, fill, reward
+from steelyard.rewards import fill, math_correct, reward
 from steelyard.rewards.schedules import linear, scheduled
 from steelyard.types import Rollouts, Scores, SteelyardError, group_index
 
@@ -52,7 +52,7 @@ def test_a_row_is_scored_with_its_parts() -> None:
 
 def test_extra_info_and_the_prompt_are_columns() -> None:
     assert to_verl(asked)("x", "", "", {"prompt": "ab", "level": 2})["score"] == 3.0
-    with pytest.raises(SteelyardError, match="asked.*no column 'level'"):
+    with pytest.raises(SteelyardError, match=r"asked.*no column 'level'"):
         to_verl(asked)("x", "", "", {"prompt": "ab"})
 
 
@@ -68,7 +68,7 @@ def test_a_row_without_a_verdict_stops_the_run_unless_the_caller_chose() -> None
 
 
 def test_what_verl_cannot_tell_a_reward_is_refused() -> None:
-    with pytest.raises(SteelyardError, match="does not tell rewards the step.*scheduled"):
+    with pytest.raises(SteelyardError, match=r"does not tell rewards the step.*scheduled"):
         to_verl(exact + scheduled(exact, linear(0, 1, steps=5)))
     with pytest.raises(SteelyardError, match="'share_of_group': it compares the rows of a group"):
         to_verl(share_of_group)("x", "a", "a")
@@ -90,7 +90,9 @@ def test_a_batch_is_scored_row_by_row() -> None:
 @pytest.fixture(scope="module")
 def verl() -> Any:
     """verl, if a version that we know can be imported."""
-    return pytest.importorskip("verl", minversion="0.9.1", reason="verl 0.9 is not installed (pip install steelyard[verl])")
+    return pytest.importorskip(
+        "verl", minversion="0.9.1", reason="verl 0.9 is not installed (pip install steelyard[verl])"
+    )
 
 
 @pytest.fixture(scope="module")

@@ -12,22 +12,22 @@ import pytest
 
 pytest.importorskip("verl", minversion="0.9.1", reason="verl 0.9 is not installed (pip install steelyard[verl])")
 
-import torch  # noqa: E402
-from hypothesis import given, settings  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
-from verl import DataProto  # noqa: E402
-from verl.trainer.ppo import core_algos  # noqa: E402
-from verl.workers.config import ActorConfig  # noqa: E402
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from verl import DataProto
+from verl.trainer.ppo import core_algos
+from verl.workers.config import ActorConfig
 
-from steelyard.engines import export_verl  # noqa: E402
-from steelyard.engines.verl_training import register_advantage, register_objective  # noqa: E402
-from steelyard.learn.advantages import Link, centre, chain, keep_rows, scale, with_signal  # noqa: E402
-from steelyard.learn.curricula import uniform  # noqa: E402
-from steelyard.learn.objectives import clipped, step_weights  # noqa: E402
-from steelyard.learn.plans import groups  # noqa: E402
-from steelyard.learn.recipe import Recipe  # noqa: E402
-from steelyard.rewards import math_correct  # noqa: E402
-from steelyard.types import Advantages, SteelyardError  # noqa: E402
+from steelyard.engines import export_verl
+from steelyard.engines.verl_training import register_advantage, register_objective
+from steelyard.learn.advantages import Link, centre, chain, keep_rows, scale, with_signal
+from steelyard.learn.curricula import uniform
+from steelyard.learn.objectives import clipped, step_weights
+from steelyard.learn.plans import groups
+from steelyard.learn.recipe import Recipe
+from steelyard.rewards import math_correct
+from steelyard.types import Advantages, SteelyardError
 
 GRPO = chain(centre(), scale(epsilon=1e-6))
 UIDS = np.array(["u", "v", "u", "u", "w", "v", "u"], dtype=object)
@@ -59,7 +59,7 @@ def test_centre_and_scale_is_verls_grpo(values: list[float]) -> None:
     assert not ours[lonely].any()
     ours[lonely] = theirs[lonely] = 0
     spread = np.asarray(values)
-    clear = all(np.ptp(spread[UIDS == uid]) == 0 or np.ptp(spread[UIDS == uid]) > 1e-2 for uid in "uv")
+    clear = all(np.ptp(spread[uid == UIDS]) == 0 or np.ptp(spread[uid == UIDS]) > 1e-2 for uid in "uv")
     if clear:  # nearly equal scores: the 1e-6 in the denominator weighs rounding
         torch.testing.assert_close(ours, theirs, rtol=2e-4, atol=2e-4)
     torch.testing.assert_close(returns[lonely], ours[lonely])
@@ -93,7 +93,9 @@ def test_rows_left_out_count_in_no_mean_when_the_objective_is_known(average: Any
     values = [1.0, 0.0, math.nan, 0.0, 5.0, 1.0, 0.5]
     estimator = register_advantage("steelyard_shares", chain(centre(), with_signal()), objective=objective)
     advantages, _ = estimator(rewards_of(values, MASK), MASK, UIDS)
-    plain, _ = register_advantage("steelyard_plain", chain(centre(), with_signal()))(rewards_of(values, MASK), MASK, UIDS)
+    plain, _ = register_advantage("steelyard_plain", chain(centre(), with_signal()))(
+        rewards_of(values, MASK), MASK, UIDS
+    )
     loss = register_objective("steelyard_shares", objective)
     old, new = torch.randn(2, *MASK.shape, generator=torch.Generator().manual_seed(0)) * 0.2
     mode = {"tokens": "token-mean", "rows": "seq-mean-token-mean"}[average]

@@ -46,7 +46,8 @@ def test_the_listing_has_a_row_for_every_method() -> None:
 @pytest.mark.parametrize("slug", slugs())
 def test_a_card_shows_claim_settings_and_how_to_use_it(slug: str, tmp_path: Path) -> None:
     page, card = card_page(slug, results=tmp_path), find(slug).card
-    for text in (card.title, card.source, card.claim, card.problem, f"steelyard run {slug} --model", *card.limits):
+    used = card.usage or f"steelyard run {slug} --model"
+    for text in (card.title, card.source, card.claim, card.problem, used, *card.limits):
         assert text in page
     for name, value in card.settings.items():
         assert f"| {name} | {value} |" in page
@@ -64,7 +65,7 @@ def test_a_result_stands_on_the_card_whichever_way_it_went(tmp_path: Path) -> No
     (tmp_path / "01-rova.json").write_text(json.dumps(RESULT))
     page = card_page("rova", results=tmp_path)
     assert "**Verdict: unclear.** 2 paired seeds, 7 to 8" in page
-    assert "| ours | 0.600 | 0.900 | 1.000 | 8.000 |" in page
+    assert "| arm (mean over seeds) | corrupted |" in page and "| ours | 0.600 |" in page
     assert "| better | +0.125 | -0.250 … +0.500 | ≤ 0.4 | unclear |" in page
     assert "quick" not in page
     assert "quick run" in result_page(RESULT | {"quick": True})

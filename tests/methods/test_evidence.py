@@ -10,11 +10,12 @@ import pytest
 from steelyard.learn.config import TrainConfig
 from steelyard.learn.runs import RunFolder
 from steelyard.learn.trainer import about_run
-from steelyard.methods.arms import bench_for, train_arm, validation
+from steelyard.methods.arms import train_arm
 from steelyard.methods.core import Claim
 from steelyard.methods.evidence import effect_of, judge, overall, paired_bootstrap, run_evidence, verdict_of
 from steelyard.methods.registry import find
 from steelyard.methods.rova import BENCH_TOP
+from steelyard.methods.video import pvr, validation
 from steelyard.rewards.answers import correct
 from steelyard.types import SteelyardError
 
@@ -115,8 +116,14 @@ def test_a_finished_arm_is_not_passed_off_as_one_of_other_settings(tmp_path: Pat
 
     def arm(config: TrainConfig) -> dict[str, float]:
         world = BENCH_TOP.world()
-        bench = bench_for(world, 1)
-        return train_arm(world, BENCH_TOP.arms["grpo"], config, folder=tmp_path, data=8, bench=bench)
+        return train_arm(
+            world,
+            BENCH_TOP.arms["grpo"],
+            config,
+            folder=tmp_path,
+            data=8,
+            measure=lambda policy: pvr(world, policy, folder=tmp_path, count=1, greedy=False),
+        )
 
     config = TrainConfig(steps=2, grad_clip=float("inf"))
     (tmp_path / "measures.json").write_text('{"clean": 0.5}')

@@ -7,7 +7,7 @@ import av
 import numpy as np
 import pytest
 
-from steelyard.methods import study
+from steelyard.methods import video
 from steelyard.methods.own import OwnTask
 from steelyard.methods.study import run_study
 from steelyard.methods.training import train_from_file
@@ -82,7 +82,7 @@ def test_bad_calls_are_refused_in_one_sentence(tmp_path: Path) -> None:
         run_study("rova", out=tmp_path, model="somewhere")
     with pytest.raises(SteelyardError, match="no world 'mars'; it has moving-blob, video-questions"):
         run_study("rova", out=tmp_path, world="mars")
-    with pytest.raises(SteelyardError, match="'grpo' has no world"):
+    with pytest.raises(SteelyardError, match="'grpo' trains in no world"):
         run_study("grpo", out=tmp_path)
     with pytest.raises(SteelyardError, match="did you mean 'rova'"):
         run_study("rowa", out=tmp_path)
@@ -93,4 +93,4 @@ def test_bad_calls_are_refused_in_one_sentence(tmp_path: Path) -> None:
 def test_rows_may_hold_any_character(tmp_path: Path) -> None:
     row = {"sample": "s", "kind": "fog", "severity": 3, "completion": "a\u2028b\x85c"}
     (tmp_path / "rows.jsonl").write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
-    assert study._rows(tmp_path / "rows.jsonl") == {("s", "fog", 3): row}
+    assert video._rows(tmp_path / "rows.jsonl") == {("s", "fog", 3): row}
