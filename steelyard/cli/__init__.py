@@ -17,8 +17,10 @@ EXTRAS = {
     "train": ("torch", "transformers", "peft", "accelerate", "safetensors", "tensorboard", "tokenizers"),
     "video": ("cv2", "av", "PIL"),
     "judge": ("openai", "diskcache"),
+    "data": ("pyarrow",),
     "report": ("plotly", "jinja2"),
     "trl": ("trl", "datasets"),
+    "verl": ("verl", "tensordict", "omegaconf"),
 }
 
 

@@ -75,7 +75,7 @@ def test_kappa_of_the_sheet() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=2, max_size=30))
 def test_kappa_is_scikit_learns(labels: list[tuple[int, int]]) -> None:
-    from sklearn.metrics import cohen_kappa_score
+    cohen_kappa_score = pytest.importorskip("sklearn.metrics").cohen_kappa_score
 
     a, b = np.asarray(labels).T
     found = cohen_kappa(a, b).kappa
@@ -138,7 +138,6 @@ def test_a_guard_lays_steps_and_confidence_back_onto_their_rows() -> None:
         n = len(rollouts)
         return Scores(np.ones(n), steps=np.ones((n, 2), np.float32), confidence=np.full(n, 0.5, np.float32))
 
-    # The algebra's leaves drop nothing: what the reward said of row 1 stands on row 1.
     scores = guarded(stepped)(Rollouts([ITEMS[0]] * 2, [".", "x"]))
     assert np.isnan(scores.steps[0]).all() and scores.steps[1].tolist() == [1, 1]
     assert np.isnan(scores.confidence[0]) and scores.confidence[1] == 0.5

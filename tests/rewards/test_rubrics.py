@@ -195,16 +195,10 @@ def test_rows_bring_their_own_criteria_ragged_or_none() -> None:
 
 
 def test_prompts_one_a_criterion_or_one_a_row() -> None:
-    counts = []
-    for reward, judge in ((rubric, rule(contains)), (checklist, rule(together))):
-        asked: list = []
-        judge.function, inner = (
-            (lambda prompt, inner=judge.function, asked=asked: asked.append(1) or inner(prompt)),
-            None,
-        )
-        reward(judge, CRITERIA)(rollouts("a", "b"))
-        counts.append(len(asked))
-    assert counts == [6, 2]
+    for reward, function, prompts in ((rubric, contains, 6), (checklist, together, 2)):
+        asked: list[dict] = []
+        reward(rule(lambda fields, f=function, a=asked: a.append(fields) or f(fields)), CRITERIA)(rollouts("a", "b"))
+        assert len(asked) == prompts
 
 
 def test_a_rubric_is_a_reward_of_the_algebra() -> None:
