@@ -9,6 +9,7 @@ from tests.golden.brme import brme
 from tests.golden.contrast_instructions import contrast_instructions
 from tests.golden.cream import cream
 from tests.golden.g_ra import g_ra
+from tests.golden.master_rm import master_rm
 from tests.golden.rova import rova
 from tests.golden.rpo import rpo_case
 
@@ -19,6 +20,7 @@ ADAPTERS: dict[str, Adapter] = {
     "contrast-instructions": contrast_instructions,
     "cream": cream,
     "g-ra": g_ra,
+    "master-rm": master_rm,
     "rova": rova,
     "rpo": rpo_case,
 }
