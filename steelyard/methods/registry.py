@@ -11,7 +11,10 @@ from steelyard.types import SteelyardError
 
 _MODULES = {
     "rova": "steelyard.methods.rova",
+    "cream": "steelyard.methods.cream",
+    "toolrl": "steelyard.methods.toolrl",
     "rpo": "steelyard.methods.rpo",
+    "bleuberi": "steelyard.methods.bleuberi",
     "grpo": "steelyard.methods.grpo",
 }
 

@@ -10,6 +10,7 @@ from steelyard.rewards.combinators import (
     hybrid,
     minimum,
     pessimistic,
+    reading,
     rescaled,
     vector,
 )
@@ -38,6 +39,7 @@ from steelyard.rewards.tools import (
     tool_calls_coarse,
     tool_calls_intermediate,
     tool_calls_refined,
+    tool_names,
 )
 
 __all__ = [
@@ -76,6 +78,7 @@ __all__ = [
     "ranked",
     "repetition_penalty",
     "rescaled",
+    "reading",
     "reward",
     "rouge",
     "same_language",
@@ -92,6 +95,7 @@ __all__ = [
     "tool_calls_coarse",
     "tool_calls_intermediate",
     "tool_calls_refined",
+    "tool_names",
     "vector",
     "window_repeats",
 ]

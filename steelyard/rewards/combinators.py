@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -255,3 +256,31 @@ def vector(*, weights: Mapping[str, float] | None = None, **rewards: Expression 
         SteelyardError: for no objective, or a weight without one.
     """
     return Vector(rewards, weights)
+
+
+def reading(reward: Expression | float, **columns: str) -> Expression:
+    """The same reward reading other columns: `reading(bleu, references="gold")` takes `references` from `gold`.
+
+    Raises:
+        SteelyardError: for no column, and at the call for one that rows lack.
+    """
+    if not columns:
+        raise SteelyardError(f"reading({as_reward(reward)!r}) renames nothing; say which column is read, as a='b'")
+    return Reading(as_reward(reward), columns)
+
+
+class Reading(Expression):
+    """See `reading`."""
+
+    def __init__(self, reward: Expression, columns: Mapping[str, str]) -> None:
+        self.reward, self.columns = reward, dict(columns)
+        self.name = call("reading", [reward], **self.columns)
+
+    @property
+    def operands(self) -> tuple[Expression, ...]:
+        """One level down."""
+        return (self.reward,)
+
+    def _compute(self, rollouts: Rollouts, memo: Memo) -> Scores:
+        read = {name: rollouts.column(source) for name, source in self.columns.items()}
+        return self.reward(replace(rollouts, columns={**rollouts.columns, **read}))

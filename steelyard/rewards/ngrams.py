@@ -85,8 +85,8 @@ def clipped_matches(completions: Sequence[str], references: Sequence[tuple[str, 
         references: one text or more for each [N].
     """
     groups: dict[tuple[str, ...], list[int]] = {}
-    for row, texts in enumerate(references):
-        groups.setdefault(texts, []).append(row)
+    for row, given in enumerate(references):
+        groups.setdefault(given, []).append(row)
     most = max(map(len, groups), default=1)
     n = len(completions)
     result = Matches(np.zeros((n, ORDER), np.int64), np.zeros(n, np.int64), np.full((n, most), -1))
@@ -94,7 +94,7 @@ def clipped_matches(completions: Sequence[str], references: Sequence[tuple[str, 
         rows = np.array([row for _, members in block for row in members])
         sizes = [len(members) for _, members in block]
         texts = [completions[row] for row in rows]
-        found = _matches_of(texts, np.repeat(np.arange(len(block)), sizes), [given for given, _ in block])
+        found = _matches_of(texts, np.repeat(np.arange(len(block)), sizes), [golds for golds, _ in block])
         result.matches[rows], result.lengths[rows] = found.matches, found.lengths
         result.references[rows, : found.references.shape[1]] = found.references
     return result
@@ -218,12 +218,12 @@ def _looked_up(distinct: Array, here: Array, wanted: Array, *, table: int) -> tu
     if table:
         index = np.full(table, -1, np.int32)
         index[distinct] = np.arange(len(distinct))
-        place = index[wanted]
-        hit = (place >= 0).nonzero()[0]
+        places = index[wanted].astype(np.int64)
+        hit = (places >= 0).nonzero()[0]
     else:
-        place = np.searchsorted(distinct, wanted)
-        hit = (distinct[np.minimum(place, len(distinct) - 1)] == wanted).nonzero()[0]
-    return here[hit], place[hit].astype(np.int64)
+        places = np.searchsorted(distinct, wanted)
+        hit = (distinct[np.minimum(places, len(distinct) - 1)] == wanted).nonzero()[0]
+    return here[hit], places[hit]
 
 
 def _tally(rows: Array, found: Array, group: Array, first: Array) -> tuple[Array, Array, Array]:

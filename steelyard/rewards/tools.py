@@ -230,6 +230,18 @@ def tool_calls(
 
 
 @reward
+def tool_names(
+    completion: Any, reference: Any, *, form: Form = "any", low: float = -3.0, high: float = 3.0
+) -> float | Verdict:
+    """The names of the tools alone, |G ∩ P| / |G ∪ P| on multisets: `tool_calls` without parameters and values."""
+
+    def share(gold: list[Call], ours: list[Call]) -> float:
+        return multiset_overlap([call.name for call in gold], [call.name for call in ours])
+
+    return _graded(completion, reference, share, form, low, high)
+
+
+@reward
 def tool_calls_refined(
     completion: Any, reference: Any, *, form: Form = "any", low: float = -3.0, high: float = 3.0
 ) -> float | Verdict:
