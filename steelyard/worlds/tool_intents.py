@@ -74,4 +74,8 @@ def read(completion: str) -> Sequence[str]:
     """A completion back to the words that say it, with the first value for parameters that are left out."""
     call = json.loads(completion.split("\n")[2])
     given = call["parameters"]
-    return [call["name"], *("with" if k in given else "without" for k in KEYS), *(given.get(k, VALUES[0]) for k in KEYS)]
+    return [
+        call["name"],
+        *("with" if k in given else "without" for k in KEYS),
+        *(given.get(k, VALUES[0]) for k in KEYS),
+    ]
