@@ -14,18 +14,8 @@ from steelyard.learn.recipe import Recipe
 from steelyard.methods.arms import mean_rewards
 from steelyard.methods.core import Card, Claim, Experiment, Method, Setting
 from steelyard.rewards.core import Expression
-from steelyard.rewards.tools import (
-    equal_scale,
-    smooth_scale,
-    tool_call_format,
-    tool_calls,
-    tool_calls_coarse,
-    tool_names,
-    two_stage_scale,
-)
+from steelyard.rewards.tools import tool_call_format, tool_calls, tool_calls_coarse, tool_names
 from steelyard.worlds.tool_intents import ToolIntents
-
-SCALES = {"equal": equal_scale, "two_stage": two_stage_scale, "smooth": smooth_scale}
 
 
 def _trained_on(setting: Setting, reward: Expression) -> Recipe:
@@ -53,11 +43,6 @@ def name_only(setting: Setting) -> Recipe:
     return _trained_on(setting, tool_call_format + tool_names)
 
 
-def scaled(setting: Setting, *, scale: str) -> Recipe:
-    """The same under one of `SCALES`: how format and correctness are weighed over the steps."""
-    return _trained_on(setting, sum(SCALES[scale]()))  # type: ignore[arg-type]
-
-
 ARMS = {"coarse": coarse, "name_only": name_only, "toolrl": toolrl}
 # Every row has its intent's own table: lr = 0.5 a step of a table, times 40 intents and 9 words that the mean is over.
 TRAIN = TrainConfig(
@@ -74,12 +59,11 @@ _experiment = functools.partial(
 
 EARLY = _experiment(
     name="tool-intents",
-    arms=ARMS | {name: functools.partial(scaled, scale=name) for name in SCALES},
+    arms=ARMS,
     train=TRAIN,
     claims=(
         Claim("exact calls after 100 steps are 0.7 more than with the coarse reward", "exact", "toolrl", "coarse", 0.7),
         Claim("names alone are not enough", "exact", "toolrl", "name_only", at_least=0.7),
-        Claim("weights that change smoothly cost nothing here", "exact", "smooth", "toolrl", at_least=-0.05),
     ),
 )
 

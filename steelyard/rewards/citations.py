@@ -91,7 +91,7 @@ def sentences(text: str) -> list[str]:
     for line in text.splitlines():
         start = 0
         for stop in _SENTENCE.finditer(line):
-            if _ABBREVIATED.search(line, 0, stop.end()):
+            if _ABBREVIATED.search(line, max(0, stop.start() - 8), stop.end()):
                 continue
             found.append(line[start : stop.end()].strip())
             start = stop.end()

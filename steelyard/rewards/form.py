@@ -77,10 +77,10 @@ def pattern_match(completion: str, *, pattern: str, whole: bool = False) -> floa
 def json_valid(completion: str, schema: Mapping[str, Any] | str | None = None) -> float | Verdict:
     r"""1 iff the completion's JSON fits the schema (Draft 2020-12 unless `$schema` names another), else 0.
 
-    The JSON is the last fence behind the thinking, else the whole text. Without a schema any JSON will do. Texts over
-    100,000 characters and brackets nested deeper than 64 are invalid. References in a schema are looked up in it and in
-    the published drafts, never fetched. A pattern of the schema that takes over half a second gives NaN with the status
-    `TIMED_OUT`.
+    The JSON is the whole text, else the last fence behind the thinking, else all that is behind it. Without a schema
+    any JSON will do. Texts over 100,000 characters and brackets nested deeper than 64 are invalid. References in a
+    schema are looked up in it and in the published drafts, never fetched. A pattern of the schema that takes over half
+    a second gives NaN with the status `TIMED_OUT`.
 
     Args:
         completion: of the model.
@@ -89,9 +89,8 @@ def json_valid(completion: str, schema: Mapping[str, Any] | str | None = None) -
     Raises:
         SteelyardError: for a schema that is none, refers to itself without end or to what is not there.
     """
-    try:
-        value = parse_json(json_part(completion))
-    except NotJson:
+    value = _json_of(completion)
+    if value is _NONE:
         return 0.0
     if schema is None:
         return 1.0
@@ -106,6 +105,19 @@ def json_valid(completion: str, schema: Mapping[str, Any] | str | None = None) -
         if type(error).__module__.partition(".")[0] not in ("referencing", "jsonschema"):
             raise
         raise SteelyardError(f"the schema cannot be applied: {error}; its references must lead into it") from None
+
+
+_NONE = object()
+
+
+def _json_of(completion: str) -> Any:
+    """The value of the whole text, else of its JSON part; `_NONE` without one."""
+    for text in (completion, json_part(completion)):
+        try:
+            return parse_json(text)
+        except NotJson:
+            continue
+    return _NONE
 
 
 @functools.lru_cache(maxsize=64)
