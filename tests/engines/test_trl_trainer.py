@@ -209,7 +209,7 @@ def test_two_processes_share_groups_and_weights(model_folder: str, tmp_path: Pat
         )
         for rank in range(2)
     ]
-    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    assert [process.wait(timeout=400) for process in processes] == [0, 0]
     one, two = (dict(np.load(tmp_path / f"{rank}.npz")) for rank in range(2))
     rewards, advantages, shares = (np.concatenate([one[k], two[k]]) for k in ("rewards", "advantages", "shares"))
     assert len(rewards) == 8

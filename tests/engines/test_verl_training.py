@@ -270,7 +270,7 @@ def test_a_module_that_verl_imports_registers_the_recipe_and_its_words_fit_verls
     path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
     environment = os.environ | {"PYTHONPATH": path, "VERL_USE_EXTERNAL_MODULES": "my_verl"}
     done = subprocess.run(
-        [sys.executable, "check.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+        [sys.executable, "check.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=400
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.split("\n")[-2] == "steelyard steelyard token-mean True 0.04 k3 4"
