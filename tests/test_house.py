@@ -15,6 +15,7 @@ FILES = sorted(HOUSE.rglob("*.py"))
 
 FLOORS = {
     "types": 0,
+    "text_scores": 0,
     "__init__": 0,
     "perturb": 1,
     "rewards": 1,

@@ -124,19 +124,22 @@ class Trainer:
         row: dict[str, Any] = {"step": self.step, "lr": rate, "nan_rows": 0, **dict.fromkeys(BLANK)}
         rollouts = self._rollouts(watch, row)
         if rollouts is not None:
-            with watch("reward"):
-                self._tell_step()
+            with watch("reward"), torch.no_grad():
+                self._prepare_reward()
                 scores = self.shards.from_main(lambda: self.recipe.reward(rollouts))
             row |= rollout_figures(rollouts, scores)
             advantages = self._advantages(rollouts, scores)
+            row |= {f"advantage/{name}": value for name, value in _figures(self.recipe.advantage).items()}
             row |= self._learn(rollouts, advantages, rate, watch)
             watch.seconds |= {f"reward/{name}": float(np.nansum(s)) for name, s in scores.seconds.items()}
         return row | {f"seconds/{name}": round(value, 6) for name, value in watch.seconds.items()}
 
-    def _tell_step(self) -> None:
-        """Rewards whose weights are scheduled follow the step."""
+    def _prepare_reward(self) -> None:
+        """Rewards whose weights are scheduled follow the step; those that ask the policy get it as it is now."""
         if hasattr(self.recipe.reward, "at_step"):
             self.recipe.reward.at_step(self.step - 1)
+        if hasattr(self.recipe.reward, "use_policy"):
+            self.recipe.reward.use_policy(self.policy)
 
     # The stages of a step.
 
@@ -171,7 +174,8 @@ class Trainer:
         if unusable.any():
             row = int(unusable.argmax())
             raise SteelyardError(f"the weight of row {row} is {advantages.weights[row]}; it must be 0 or more")
-        wrong = ~np.isfinite(advantages.values.reshape(len(rollouts), -1)).all(axis=1) & (advantages.weights > 0)
+        flat = np.concatenate([values.reshape(len(rollouts), -1) for values in advantages.terms], axis=1)
+        wrong = ~np.isfinite(flat).all(axis=1) & (advantages.weights > 0)
         if wrong.any():
             raise SteelyardError(f"the advantage of row {int(wrong.argmax())} is not finite; give such rows weight 0")
         return advantages
@@ -220,6 +224,9 @@ class Trainer:
         counts = batch.weights > 0
         logprobs = torch.where(batch.mask, self.policy.logprobs(batch.rollouts).float(), batch.old)
         loss, metrics = self.recipe.objective(logprobs, batch.old, batch.reference, batch.advantages)
+        if loss.shape != batch.mask.shape:
+            shapes = f"losses {tuple(loss.shape)} for steps {tuple(batch.mask.shape)}"
+            raise SteelyardError(f"{self.recipe.objective!r} gave {shapes}; it must add up advantages [K, N, T]")
         total = (torch.where(counts, loss, 0.0) * batch.weights).sum()
         total.backward()
         figures = {
@@ -296,7 +303,7 @@ class Trainer:
         module = self.policy.module
         self.shards.from_main(lambda: self.files.keep_initial(module))
         load_weights(module, self.files.initial())
-        if self.recipe.objective.needs_reference:
+        if self.recipe.objective.needs_reference or getattr(self.recipe.reward, "needs_reference", False):
             self.policy.snapshot("reference")
 
     def _save(self) -> None:
@@ -323,7 +330,7 @@ class Trainer:
         self.generator.bit_generator.state = state["generator"]
         self.stream.load_state_dict(state["stream"])
         for name, part in self._stateful().items():
-            part.load_state_dict(state["parts"][name])
+            part.load_state_dict(state["parts"].get(name, {}))  # runs of older versions kept none of rewards
         self.shards.from_main(lambda: self.files.rewind(state["logs"]))
 
     def _stateful(self) -> dict[str, Any]:
@@ -352,6 +359,11 @@ def refuse_other_run(folder: Path, before: Mapping[str, Any], about: Mapping[str
     if differing:
         names = ", ".join(differing)
         raise SteelyardError(f"{folder} holds a run with another {names}; use its settings to go on, or another folder")
+
+
+def _figures(advantage: Any) -> dict[str, float]:
+    """What the links of a chain say of the step, where they do."""
+    return advantage.metrics() if hasattr(advantage, "metrics") else {}
 
 
 def _finite(row: Mapping[str, Any]) -> dict[str, float]:

@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from tests.golden.copo import copo
 from tests.golden.g_ra import g_ra
+from tests.golden.rlpr import rlpr
 from tests.golden.rova import rova
+from tests.golden.unlikeliness import unlikeliness
 
 Adapter = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]
 
-ADAPTERS: dict[str, Adapter] = {"g-ra": g_ra, "rova": rova}
+ADAPTERS: dict[str, Adapter] = {
+    "RLPR": rlpr,
+    "Unlikeliness reward (rank-penalised GRPO)": unlikeliness,
+    "copo": copo,
+    "g-ra": g_ra,
+    "rova": rova,
+}
