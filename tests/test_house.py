@@ -30,7 +30,7 @@ FLOORS = {
 }
 """Part of the house to floor: imports point down, or stay within a part."""
 
-SIDEWAYS = {("audits", "worlds"), ("worlds", "learn"), ("methods", "report")}
+SIDEWAYS = {("text_scores", "types"), ("audits", "worlds"), ("worlds", "learn"), ("methods", "report")}
 """Neighbours that may meet: PVRBench asks in the video world's words; a world trains its own base policy; a study
 ends with its page."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
@@ -12,10 +13,15 @@ from steelyard.learn.recipe import AdvantageTransform
 from steelyard.types import PER_BRANCH, Actions, Advantages, Array, GroupKey, Rollouts, Scores, SteelyardError
 
 
-def sampled_logprob(actions: Actions, *, per_step: bool = True) -> Array:
-    """float64 [N]: mean (or sum) of the log-probabilities under which a row's steps were drawn; 0 without steps."""
-    total = np.where(actions.mask, actions.logprobs, 0.0).sum(axis=1, dtype=np.float64)
-    return total / np.maximum(actions.mask.sum(axis=1), 1) if per_step else total
+def mean_logprob(actions: Actions) -> Array:
+    """float64 [N]: mean of the log-probabilities under which a row's steps were drawn; 0 without steps."""
+    return total_logprob(actions) / np.maximum(actions.mask.sum(axis=1), 1)
+
+
+def total_logprob(actions: Actions) -> Array:
+    """float64 [N]: their sum, the log-probability of the whole; long rows are the unlikely ones."""
+    total: Array = np.where(actions.mask, actions.logprobs, 0.0).sum(axis=1, dtype=np.float64)
+    return total
 
 
 def ascending_ranks(values: Array, group: Array) -> Array:
@@ -36,7 +42,11 @@ def ascending_ranks(values: Array, group: Array) -> Array:
 
 
 def unlikeliness(
-    beta: float = 0.25, *, first: Literal[0, 1] = 0, per_step: bool = True, by: GroupKey = PER_BRANCH
+    beta: float = 0.25,
+    *,
+    first: Literal[0, 1] = 0,
+    likely: Callable[[Actions], Array] = mean_logprob,
+    by: GroupKey = PER_BRANCH,
 ) -> AdvantageTransform:
     """r_i·(1 − β a_i / G) where r_i > 0: of the right completions of a group, the likely ones earn less.
 
@@ -49,7 +59,8 @@ def unlikeliness(
     Args:
         beta: β in [0, 1]: above 1, likely right completions would be punished.
         first: 0 leaves the rarest its full reward (the authors' code); 1 takes β/G off it too (the paper).
-        per_step: ranks by the mean over steps (the code) or by their sum (the probability that the paper speaks of).
+        likely: how likely a row was: `mean_logprob` (the code) or `total_logprob` (the probability that the paper
+            speaks of).
         by: what makes a group.
 
     Raises:
@@ -65,11 +76,12 @@ def unlikeliness(
             raise SteelyardError("unlikeliness ranks by sampled log-probabilities; these rollouts carry no actions")
         values, counted, group = rows_of(advantages, rollouts, by)
         rows = np.flatnonzero(counted)
-        rank = ascending_ranks(sampled_logprob(rollouts.actions, per_step=per_step)[rows], group[rows])
+        rank = ascending_ranks(likely(rollouts.actions)[rows], group[rows])
         size = np.bincount(group[rows])[group[rows]] if len(rows) else rank
         factor = np.ones(len(values))
         factor[rows] = 1 - beta * (rank + first) / size
         return replace(advantages, values=np.where(values > 0, values * factor, values))
 
-    options = [f"beta={beta:g}"] + [f"first={first}"] * bool(first) + ["per_step=False"] * (not per_step)
+    options = [f"beta={beta:g}"] + [f"first={first}"] * bool(first)
+    options += [f"likely={getattr(likely, '__name__', repr(likely))}"] * (likely is not mean_logprob)
     return Link(f"unlikeliness({', '.join(options)})", shape)

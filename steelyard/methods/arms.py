@@ -13,8 +13,9 @@ import numpy as np
 
 from steelyard.audits.cell_store import write_whole
 from steelyard.learn.config import TrainConfig
+from steelyard.learn.loop import refuse_other_run
 from steelyard.learn.runs import Run, RunFolder, to_json
-from steelyard.learn.trainer import Evaluate, Trainer, about_run, refuse_other_run
+from steelyard.learn.trainer import Evaluate, Trainer, about_run
 from steelyard.methods.core import Experiment, Measure, Measurement, Measures, RecipeFor, Trial, World
 from steelyard.types import Array, Policy, Reward, Sample, SteelyardError
 

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from steelyard.rewards.core import Expression, Memo, joined
 from steelyard.rewards.answers import tagged_in_order
+from steelyard.rewards.core import Expression, Memo, joined
 from steelyard.text_scores import TextScorer
 from steelyard.types import Array, Rollouts, Sample, Scores, Status, SteelyardError
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from steelyard.learn.advantages import advantages_of, centre, chain, scale
-from steelyard.learn.rank_shaping import ascending_ranks, sampled_logprob
+from steelyard.learn.rank_shaping import ascending_ranks, mean_logprob
 from steelyard.learn.rank_shaping import unlikeliness as shaped
 from steelyard.types import Actions, Rollouts, Sample, Scores
 
@@ -20,7 +20,7 @@ def unlikeliness(name: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
     actions = Actions(np.asarray(inputs["token_logprobs"]), mask)
     rollouts = Rollouts([Sample("s", "p")] * len(mask), [""] * len(mask), group, actions=actions)
     scores, beta = Scores(np.asarray(inputs["rewards"])), inputs["beta_rank"]
-    means = sampled_logprob(actions)
+    means = mean_logprob(actions)
     forms = {"code": shaped(beta), "paper": shaped(beta, first=1)}
     given = {f"shaped_reward_{form}": link(advantages_of(scores), rollouts, scores) for form, link in forms.items()}
     grpo = chain(shaped(beta), centre(keep_single=True), scale(epsilon=1e-6))

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steelyard.learn.advantages import advantages_of, centre, chain, scale, with_signal
-from steelyard.learn.rank_shaping import ascending_ranks, sampled_logprob, unlikeliness
+from steelyard.learn.rank_shaping import ascending_ranks, mean_logprob, total_logprob, unlikeliness
 from steelyard.types import Actions, Rollouts, Sample, Scores, SteelyardError
 
 MEANS = [-0.15, -1.5, -0.5, -2.0]
@@ -52,7 +52,10 @@ def test_ranks_are_by_the_mean_over_valid_steps():
     got = run(chain(unlikeliness(0.25), *GRPO), [1, 1, 0], logprobs, mask=mask).values
     assert got == pytest.approx([0.49319601, 0.65759474, -1.15079057], abs=1e-5)
     actions = Actions(np.array([[-0.9, 0], [-0.5, -0.5]]), np.array([[1, 0], [1, 1]]))
-    assert sampled_logprob(actions).argmax() == 1 and sampled_logprob(actions, per_step=False).argmax() == 0
+    assert mean_logprob(actions).argmax() == 1 and total_logprob(actions).argmax() == 0
+    by_sum = unlikeliness(0.5, likely=total_logprob)
+    assert run(by_sum, [1, 1], [[-0.9, 0], [-0.5, -0.5]], mask=[[1, 0], [1, 1]]).values.tolist() == [0.75, 1]
+    assert repr(by_sum) == "unlikeliness(beta=0.5, likely=total_logprob)"
 
 
 def test_a_group_of_one_keeps_its_reward():

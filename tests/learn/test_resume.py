@@ -15,10 +15,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from steelyard.learn.loop import Interrupted
 from steelyard.learn.objectives import clipped
 from steelyard.learn.plans import groups
 from steelyard.learn.runs import Run, RunFolder
-from steelyard.learn.trainer import Interrupted
 from steelyard.types import SteelyardError
 from tests.learn.stateful import start
 from tests.learn.tiny import TinyPolicy, figures, trainer
@@ -106,7 +106,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, whole):
     newest = tmp_path / "copy/checkpoints/step-000012/model.safetensors"
     newest.write_bytes(newest.read_bytes()[:-40])
     again = start(tmp_path / "copy")
-    assert again.step == 10
+    assert again.loop.step == 10
     again.run()
     assert_same(tmp_path / "copy", whole)
 
@@ -115,7 +115,9 @@ def test_events_of_repeated_steps_are_purged(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     first = start(tmp_path, checkpoint_every=4)
-    first.files.save = lambda *args, **kwargs: None if first.step > 4 else RunFolder.save(first.files, *args, **kwargs)
+    first.loop.files.save = lambda *args, **kwargs: (
+        None if first.loop.step > 4 else RunFolder.save(first.loop.files, *args, **kwargs)
+    )
     first.run()
     start(tmp_path, checkpoint_every=4).run()
     events = EventAccumulator(str(tmp_path / "tensorboard"))
@@ -128,7 +130,7 @@ def test_other_settings_are_refused_by_name(tmp_path, whole):
     with pytest.raises(SteelyardError, match="another lr, seed; use its settings"):
         start(tmp_path / "copy", lr=0.5, seed=9)
     assert_same(tmp_path / "copy", whole)
-    assert start(tmp_path / "copy", checkpoint_every=5, keep_checkpoints=1).step == 12
+    assert start(tmp_path / "copy", checkpoint_every=5, keep_checkpoints=1).loop.step == 12
 
 
 def test_other_policy_is_refused(tmp_path):
@@ -171,7 +173,7 @@ def test_bfloat16_resumes_exactly(tmp_path):
     shutil.rmtree(tmp_path / "cut/checkpoints/step-000006")
     again = TinyPolicy(dtype=torch.bfloat16)
     resumed = trainer(tmp_path / "cut", policy=again, **settings)
-    assert resumed.step == 3
+    assert resumed.loop.step == 3
     resumed.run()
     assert torch.equal(again.module.head, whole.module.head)
     last = "checkpoints/step-000006/optimizer.safetensors"
@@ -194,7 +196,7 @@ def test_interrupt_finishes_the_step_and_says_how_to_go_on(tmp_path, whole, caps
     original = stopped.train_step
 
     def step():
-        if stopped.step == 6:
+        if stopped.loop.step == 6:
             os.kill(os.getpid(), signal.SIGINT)
         return original()
 
@@ -219,7 +221,7 @@ def test_trains_in_a_thread(tmp_path):
 
 def test_a_run_without_clipping_goes_on(tmp_path, whole):
     start(tmp_path, grad_clip=float("inf")).run()
-    assert start(tmp_path, grad_clip=float("inf")).step == 12
+    assert start(tmp_path, grad_clip=float("inf")).loop.step == 12
     with pytest.raises(SteelyardError, match="another grad_clip"):
         start(tmp_path, grad_clip=5.0)
 
@@ -242,8 +244,8 @@ def test_another_recipe_does_not_go_on_with_the_run(tmp_path):
     trainer(tmp_path, steps=1).run()
     with pytest.raises(SteelyardError, match="another plan, objective; use its settings"):
         trainer(tmp_path, steps=1, parts={"objective": clipped(kl=0.1), "plan": groups(3)})
-    assert trainer(tmp_path, steps=1).step == 1, "a part without a printed form of its own is the same part"
+    assert trainer(tmp_path, steps=1).loop.step == 1, "a part without a printed form of its own is the same part"
     about = json.loads((tmp_path / "run.json").read_text())
     del about["recipe"]
     (tmp_path / "run.json").write_text(json.dumps(about))
-    assert trainer(tmp_path, steps=1, parts={"plan": groups(3)}).step == 1, "older runs do not say it"
+    assert trainer(tmp_path, steps=1, parts={"plan": groups(3)}).loop.step == 1, "older runs do not say it"

@@ -70,7 +70,7 @@ def test_it_resumes_to_the_same_numbers(tmp_path: Path) -> None:
     )
     half = Trainer(policy(), recipe, SAMPLES, config, folder=tmp_path / "half", progress=False)
     half.train_step(), half.train_step()
-    half._save()
+    half.loop._save()
     again = policy()
     Trainer(again, recipe, SAMPLES, config, folder=tmp_path / "half", progress=False).run()
     for a, b in zip(whole, again.module.parameters(), strict=True):
