@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tests.golden.copo import copo
+from tests.golden.cream import cream
 from tests.golden.g_ra import g_ra
 from tests.golden.rlpr import rlpr
 from tests.golden.rova import rova
+from tests.golden.rpo import rpo_case
 from tests.golden.unlikeliness import unlikeliness
 
 Adapter = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]
@@ -19,4 +21,6 @@ ADAPTERS: dict[str, Adapter] = {
     "copo": copo,
     "g-ra": g_ra,
     "rova": rova,
+    "cream": cream,
+    "rpo": rpo_case,
 }
