@@ -98,6 +98,13 @@ def trained_prompts(rollouts: Rollouts, shares: Array) -> list[Array]:
     return np.split(rows, np.flatnonzero((keys[:, 1:] != keys[:, :-1]).any(axis=0)) + 1)
 
 
+def prompts_with_signal(rollouts: Rollouts, advantages: Advantages) -> int:
+    """How many prompts have a counted row whose advantage is not 0: the others teach nothing, trained or not."""
+    flat = np.concatenate([values.reshape(len(rollouts), -1) for values in advantages.terms], axis=1)
+    moved = (np.abs(flat) > 1e-8).any(axis=1) & (advantages.weights > 0)
+    return len({int(group) for group in rollouts.groups[moved]})
+
+
 def pack(prompts: Sequence[Array], limit: int) -> list[Array]:
     """Whole prompts together, up to `limit` rows; a prompt is cut only where it alone has more."""
     packs: list[list[Array]] = []

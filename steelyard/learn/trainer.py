@@ -23,6 +23,7 @@ from steelyard.learn.steps import (
     fixed_torch_seed,
     micro_batch,
     pack,
+    prompts_with_signal,
     rollout_figures,
     trained_prompts,
 )
@@ -125,7 +126,8 @@ class Trainer:
         recipe, ask = self.recipe, self.config.prompts
         with watch("curriculum"), torch.no_grad():
             candidates = recipe.curriculum.next(self.stream, recipe.plan, self.policy, self.loop.generator, ask)
-        row |= {"candidates": len(candidates), "rollouts": 0, "prompts_trained": 0, "rows_trained": 0}
+        row |= {"candidates": len(candidates), "rollouts": 0, "prompts_trained": 0, "prompts_with_signal": 0}
+        row["rows_trained"] = 0
         row |= {f"curriculum/{name}": value for name, value in recipe.curriculum.metrics().items()}
         if not candidates:
             return None
@@ -164,6 +166,7 @@ class Trainer:
         prompts = trained_prompts(rollouts, shares)
         row: dict[str, Any] = {
             "prompts_trained": len({int(rollouts.groups[rows[0]]) for rows in prompts}),
+            "prompts_with_signal": prompts_with_signal(rollouts, advantages),
             "rows_trained": sum(map(len, prompts)),
         }
         if not prompts:

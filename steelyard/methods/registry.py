@@ -11,7 +11,10 @@ from steelyard.types import SteelyardError
 
 _MODULES = {
     "rova": "steelyard.methods.rova",
+    "copo": "steelyard.methods.copo",
+    "unlikeliness": "steelyard.methods.unlikeliness",
     "rpo": "steelyard.methods.rpo",
+    "rlpr": "steelyard.methods.rlpr",
     "grpo": "steelyard.methods.grpo",
 }
 

@@ -247,6 +247,11 @@ class LanguagePolicy:
         self._copies[name] = kept
 
     @property
+    def copies(self) -> list[str]:
+        """The names of the copies that were kept."""
+        return list(self._copies)
+
+    @property
     def end_tokens(self) -> list[int]:
         """Token ids that end a completion, the tokenizer's own first."""
         configured = getattr(base_model(self.module).generation_config, "eos_token_id", None)

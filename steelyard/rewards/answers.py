@@ -35,6 +35,14 @@ def think_format(completion: str) -> float:
     return float(_FORMAT.fullmatch(completion) is not None)
 
 
+@reward
+def one_of(completion: str, answer: str | Sequence[str]) -> float:
+    """1 iff the answer block is the answer, or one of them where there are several; 0 without a block."""
+    ours = answer_text(completion)
+    accepted = [answer] if isinstance(answer, str) else answer
+    return float(ours is not None and ours in [str(each).strip() for each in accepted])
+
+
 def tagged_in_order(text: str, tags: Sequence[str], *, prefix: bool = False) -> bool:
     """Whether a text holds `<tag>` and `</tag>` of every tag exactly once, one block after the other.
 

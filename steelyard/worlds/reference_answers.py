@@ -1,4 +1,4 @@
-"""A bench-top world of questions with reference answers that no rule can check: reasonings to choose, words to expect."""
+"""A bench-top world of questions whose reference answers no rule can check: reasonings to choose, words to expect."""
 
 from __future__ import annotations
 
@@ -105,14 +105,15 @@ class TellingPolicy(CategoricalPolicy):
         given = [(0, len(text)) for text in texts] if spans is None else np.asarray(spans).tolist()
         for sample, text, (start, end) in zip(samples, texts, given, strict=True):
             if text[start:end] != sample.columns["answer"]:
-                raise SteelyardError(f"{text[start:end]!r:.40} is not the reference of {sample.id!r}; it alone is known")
+                raise SteelyardError(
+                    f"{text[start:end]!r:.40} is not the reference of {sample.id!r}; it alone is known"
+                )
         found = [_THOUGHT.match(text) for text in texts]
         thoughts = np.asarray([(-1, 0) if f is None else (int(f[1]), int(f[2])) for f in found], np.int64)
         questions = np.asarray([sample.columns["number"] for sample in samples], np.int64)
         p = self.questions.probabilities(questions, thoughts[:, 0], thoughts[:, 1])
         offsets = np.stack([word_offsets(text[a:b], a) for text, (a, b) in zip(texts, given, strict=True)])
         return TextScores(np.log(p).astype(np.float32), np.ones(p.shape, bool), offsets)
-
 
     def rightness(self) -> Array:
         """float64 [32]: the exact probability of taking the right reasoning, question by question."""

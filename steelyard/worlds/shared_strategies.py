@@ -23,8 +23,8 @@ class SharedStrategies:
     """The world of sheet 32's evidence: 64 strategies shared by all problems, one softmax, start weights 1/rank.
 
     Each strategy works on a problem at random: the 8 most likely on a share of 0.22 to 0.30 of them, the others on
-    0.05 to 0.22. To solve more problems with many attempts, a policy must keep many strategies. Every seed has other shares and
-    problems.
+    0.05 to 0.22. To solve more problems with many attempts, a policy must keep many strategies. Every seed has
+    other shares and problems.
     """
 
     name = "shared-strategies"
@@ -71,6 +71,11 @@ class StrategyPolicy(CategoricalPolicy):
         """float64 [64]: how likely it takes each strategy."""
         with torch.no_grad():
             found: Array = self.module.tables[0][0].softmax(-1).double().numpy()
+        return found
+
+    def solved(self, count: int) -> Array:
+        """float64 [count]: the exact chance that one attempt solves each held-out problem."""
+        found: Array = works("test", count, seed=self.seed) @ self.chances()
         return found
 
 
