@@ -20,6 +20,7 @@ EXTRAS = {
     "data": ("pyarrow",),
     "report": ("plotly", "jinja2"),
     "trl": ("trl", "datasets"),
+    "verl": ("verl", "tensordict", "omegaconf"),
 }
 
 

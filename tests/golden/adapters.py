@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from tests.golden.brme import brme
+from tests.golden.contrast_instructions import contrast_instructions
 from tests.golden.copo import copo
 from tests.golden.cream import cream
 from tests.golden.g_ra import g_ra
@@ -19,8 +21,10 @@ ADAPTERS: dict[str, Adapter] = {
     "RLPR": rlpr,
     "Unlikeliness reward (rank-penalised GRPO)": unlikeliness,
     "copo": copo,
+    "brme": brme,
+    "contrast-instructions": contrast_instructions,
+    "cream": cream,
     "g-ra": g_ra,
     "rova": rova,
-    "cream": cream,
     "rpo": rpo_case,
 }
