@@ -10,6 +10,7 @@ from tests.golden.contrast_instructions import contrast_instructions
 from tests.golden.copo import copo
 from tests.golden.cream import cream
 from tests.golden.g_ra import g_ra
+from tests.golden.master_rm import master_rm
 from tests.golden.rlpr import rlpr
 from tests.golden.rova import rova
 from tests.golden.rpo import rpo_case
@@ -25,6 +26,7 @@ ADAPTERS: dict[str, Adapter] = {
     "contrast-instructions": contrast_instructions,
     "cream": cream,
     "g-ra": g_ra,
+    "master-rm": master_rm,
     "rova": rova,
     "rpo": rpo_case,
 }
