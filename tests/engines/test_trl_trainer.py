@@ -180,6 +180,23 @@ def test_the_chain_sees_groups_texts_columns_and_parts(model_folder: str, tmp_pa
     np.testing.assert_allclose(scores.parts["vowels"], expected, rtol=1e-6)
 
 
+def test_log_probabilities_that_trl_has_not_computed_are_refused(model_folder: str, tmp_path: Path) -> None:
+    met: list[np.ndarray] = []
+
+    def likely(rollouts: Rollouts, scores: Scores) -> np.ndarray:
+        assert rollouts.actions is not None
+        met.append(rollouts.actions.logprobs)
+        return np.ones(len(rollouts), bool)
+
+    parts = {"advantage": chain(centre(), keep_rows(likely))}
+    with pytest.raises(SteelyardError, match="has not computed the old log-probabilities"):
+        make(SteelyardGRPOTrainer, model_folder, tmp_path, parts=parts, max_steps=1).train()
+    make(SteelyardGRPOTrainer, model_folder, tmp_path, parts=parts, max_steps=1, num_iterations=2).train()
+    assert met[0].shape[0] == 8
+    assert (met[0] < 0).any()
+    assert np.isfinite(met[0]).all()
+
+
 def test_an_evaluation_runs_too(model_folder: str, tmp_path: Path) -> None:
     parts = {"advantage": chain(centre(), scale()), "objective": clipped(epsilon=0.2)}
     arguments = config(tmp_path, max_steps=1, eval_strategy="steps", eval_steps=1, per_device_eval_batch_size=8)

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from verl import DataProto
 from verl.trainer.ppo import core_algos
-from verl.workers.config import ActorConfig, PolicyLossConfig  # noqa: E402
+from verl.workers.config import ActorConfig, PolicyLossConfig
 
 from steelyard.engines import export_verl
 from steelyard.engines.verl_training import AGGREGATION, register_advantage, register_objective
