@@ -11,6 +11,7 @@ from steelyard.types import SteelyardError
 
 _MODULES = {
     "rova": "steelyard.methods.rova",
+    "contrast-instructions": "steelyard.methods.contrast_instructions",
     "brme": "steelyard.methods.brme",
     "cream": "steelyard.methods.cream",
     "rpo": "steelyard.methods.rpo",
