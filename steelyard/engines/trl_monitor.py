@@ -16,7 +16,7 @@ import numpy as np
 from steelyard.audits.monitor import Monitor
 from steelyard.audits.monitor.figures import as_floats
 from steelyard.engines.trl import completion_text, consecutive_groups, to_trl
-from steelyard.types import Array, Reward, Rollouts, Scores, SteelyardError
+from steelyard.types import Array, Reward, SteelyardError
 
 STATE = "steelyard_monitor.json"
 
@@ -81,17 +81,17 @@ class TrlMonitor:
         return type("SteelyardMonitor", (TrainerCallback,), {"__doc__": "See `TrlMonitor`.", **methods})()
 
     def _watched(self, k: int, reward: Any) -> Callable[..., Any]:
-        tap = None
         if not inspect.isroutine(reward) and hasattr(reward, "name"):
-            tap = _Tap(reward)
-            reward = to_trl(tap)
+            reward = to_trl(reward)
         if not callable(reward) or not hasattr(reward, "__name__"):
             raise SteelyardError(f"{reward!r:.60} is no reward and no function; a watched reward must be one")
 
-        def take(result: Any, named: dict[str, Any]) -> Any:
+        def take(result: Any, named: dict[str, Any], outer: Any) -> Any:
+            if hasattr(reward, "parts"):
+                outer.parts = reward.parts  # what SteelyardGRPOTrainer's chain may read
             if self._open:
                 values = as_floats(result)
-                parts = {reward.__name__: values} if tap is None or tap.scores is None else tap.scores.parts
+                parts = getattr(reward, "parts", None) or {reward.__name__: values}
                 texts = [completion_text(completion) for completion in named["completions"]]
                 lengths = [len(ids) for ids in named.get("completion_ids") or texts]
                 self._calls[k].append(Call(values, dict(parts), list(named.get("prompts") or []), texts, lengths))
@@ -101,13 +101,13 @@ class TrlMonitor:
 
             @functools.wraps(reward)
             async def waiting(*given: Any, **named: Any) -> Any:
-                return take(await reward(*given, **named), named)
+                return take(await reward(*given, **named), named, waiting)
 
             return waiting
 
         @functools.wraps(reward)
         def watched(*given: Any, **named: Any) -> Any:
-            return take(reward(*given, **named), named)
+            return take(reward(*given, **named), named, watched)
 
         return watched
 
@@ -152,18 +152,6 @@ class TrlMonitor:
             group=consecutive_groups(prompts) if prompts else None,
             completions=[text for call in first for text in call.texts],
         )
-
-
-class _Tap:
-    """A reward that keeps its last scores."""
-
-    def __init__(self, reward: Reward) -> None:
-        self.reward, self.name = reward, reward.name
-        self.scores: Scores | None = None
-
-    def __call__(self, rollouts: Rollouts, /) -> Scores:
-        self.scores = self.reward(rollouts)
-        return self.scores
 
 
 def _joined(calls: Sequence[Sequence[Call]]) -> dict[str, Array]:
