@@ -149,14 +149,14 @@ class DeadPart:
         """What it sees."""
         parts = figures.get("parts") or {}
         _follow(self.tracks, parts)
-        found = (self._sign(name, self.tracks[name]) for name in parts)
+        found = (self._sign(name, self.tracks[name], int(figures["step"])) for name in parts)
         return tuple(sign for sign in found if sign is not None)
 
-    def _sign(self, name: str, track: PartTrack) -> Sign | None:
+    def _sign(self, name: str, track: PartTrack, step: int) -> Sign | None:
         do = f"Look whether {name!r} still gets what it reads (columns, judge, parser); try it on rows of before."
         if track.silent >= self.steps and track.seen:
             seen = f"it could not judge a single row for {track.silent} steps."
-            return Sign("alarm", seen, do, {"steps": track.silent}, subject=name, patience=1)
+            return Sign("alarm", seen, do, {"steps": track.silent}, name, step - track.silent + 1, patience=1)
         if track.constant < self.steps or track.mean.value is None:
             return None
         value = {"value": track.mean.value, "steps": float(track.constant)}
@@ -171,7 +171,7 @@ class DeadPart:
         seen += (
             f", after a standard deviation of {track.std_before:.3g}." if abrupt else "; the policy has given it up."
         )
-        return Sign("alarm" if abrupt else "warning", seen, do, value, subject=name, patience=1)
+        return Sign("alarm" if abrupt else "warning", seen, do, value, name, step - track.constant + 1, patience=1)
 
 
 PARTS = (Dominance, DeadPart)
