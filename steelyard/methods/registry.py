@@ -10,6 +10,7 @@ from steelyard.methods.core import Method
 from steelyard.types import SteelyardError
 
 _SLUGS = (
+    "flow-grpo",
     "rova",
     "contrast-instructions",
     "copo",
@@ -19,7 +20,9 @@ _SLUGS = (
     "unlikeliness",
     "rpo",
     "rlpr",
+    "densegrpo",
     "bleuberi",
+    "rlcm",
     "grpo",
 )
 """In the order of their sheets; each is a file of this folder by that name. The baseline comes last."""
