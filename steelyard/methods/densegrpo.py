@@ -81,8 +81,8 @@ METHOD = Method(
         problem="Flow-GRPO gives all steps of an image the same reward: a step that did harm is paid like one that "
         "helped.",
         how="Each intermediate state is finished by the ODE and judged. A step's reward is what it added; the steps of "
-        "an image sum to the whole gain. A step is compared with the same step of the group. The signs of the gains also "
-        "say how much noise a step bears (`learn.noise.calibrated`, once before training).",
+        "an image sum to the whole gain. A step is compared with the same step of the group. The signs of the gains "
+        "also say how much noise a step bears (`learn.noise.calibrated`, once before training).",
         settings={
             "completion": "every remaining step of the grid (paper); 1 or 2 are cheaper and worse",
             "noise levels": "calibrated: +0.01 where gains and losses balance, else −0.01 (paper)",

@@ -77,8 +77,8 @@ METHOD = Method(
         problem="Reinforcement learning on diffusion models pays for 50 steps of every image, in sampling and "
         "in training.",
         how="A consistency model predicts the final image from any noise level; its sampler adds fresh noise of the "
-        "next level and predicts again. Each of these draws is a Gaussian action; the last prediction draws nothing and "
-        "is no action. Rewards are compared with their prompt's past.",
+        "next level and predicts again. Each of these draws is a Gaussian action; the last prediction draws nothing "
+        "and is no action. Rewards are compared with their prompt's past.",
         settings={
             "steps": "8, 16 for prompt alignment (paper)",
             "epsilon, advantage clip": "1e-4 with the mean of log-probabilities, 10 (paper)",
