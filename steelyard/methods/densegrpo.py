@@ -12,7 +12,7 @@ from steelyard.learn.plans import groups
 from steelyard.learn.recipe import Recipe
 from steelyard.learn.step_advantages import per_step
 from steelyard.methods.core import Card, Claim, Measurement, Method
-from steelyard.methods.generation import GenerationSetting, curve
+from steelyard.methods.generation import GenerationSetting, curve, wanted
 from steelyard.rewards.denoising import dense_steps
 from steelyard.worlds.eight_modes import with_prompts
 
@@ -23,7 +23,7 @@ def densegrpo(
     """Advantages of steps: each step's gain against the same step of the group. `steps` shortens the completions."""
     return Recipe(
         plan=groups(setting.attempts),
-        reward=dense_steps(setting.reward, steps=steps),
+        reward=dense_steps(wanted(setting), steps=steps),
         advantage=chain(per_step(centre(), scale(ddof=0)), clip(5.0)),
         objective=clipped(epsilon=epsilon, kl=beta, estimator="exact"),
         curriculum=uniform(),
@@ -34,7 +34,7 @@ def terminal(setting: GenerationSetting, *, epsilon: float = 1e-4, beta: float =
     """The same with the final reward for every step: the baseline."""
     return Recipe(
         plan=groups(setting.attempts),
-        reward=setting.reward,
+        reward=wanted(setting),
         advantage=chain(centre(), scale(ddof=0), clip(5.0)),
         objective=clipped(epsilon=epsilon, kl=beta, estimator="exact"),
         curriculum=uniform(),

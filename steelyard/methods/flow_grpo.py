@@ -15,9 +15,11 @@ from steelyard.learn.plans import groups
 from steelyard.learn.recipe import Recipe
 from steelyard.learn.step_advantages import rotated, scale_overall, without_zeros
 from steelyard.methods.core import Card, Claim, Experiment, Measurement, Method, Trial
-from steelyard.methods.generation import GenerationSetting, generated
+from steelyard.methods.generation import GenerationSetting, generated, wanted
+from steelyard.methods.pictures import pictured, write_grid
 from steelyard.policies.kernels import Kernel, even_sigmas, ode, sde
 from steelyard.worlds.eight_modes import without_prompts
+from steelyard.worlds.shapes import Shapes
 
 ROWS = 50_000
 
@@ -32,7 +34,7 @@ def flow_grpo(
     links = (centre(), scale_overall(), without_zeros(), clip(5.0))
     return Recipe(
         plan=groups(setting.attempts),
-        reward=setting.reward,
+        reward=wanted(setting),
         advantage=chain(*links, rotated()) if control else chain(*links),
         objective=clipped(epsilon=epsilon, kl=beta, estimator="exact"),
         curriculum=uniform(),
@@ -102,6 +104,22 @@ POINTS = Experiment(
     quick={"steps": 3},
 )
 
+IMAGES = Experiment(
+    name="shapes",
+    world=Shapes,
+    arms={"no_kl": functools.partial(flow_grpo, beta=0.0), "flow-grpo": flow_grpo},
+    train=TrainConfig(
+        steps=60, prompts=6, lr=3e-4, weight_decay=1e-4, schedule="constant", grad_clip=1.0, micro_rows=72
+    ),
+    measure=pictured,
+    claims=(Claim("more images show what was asked for", "asked_for", "flow-grpo", "no_kl", at_least=-0.1),),
+    data=12,
+    test_count=12,
+    quick={"steps": 2, "prompts": 2},
+    labels={"no_kl": "without KL", "flow-grpo": "Flow-GRPO"},
+    examples=write_grid,
+)
+
 METHOD = Method(
     card=Card(
         number=0,
@@ -136,4 +154,5 @@ Trainer(policy, flow_grpo(setting), samples, config, folder=folder).run()""",
     ),
     recipe=flow_grpo,
     evidence=(MARGINALS, POINTS),
+    demos=(IMAGES,),
 )

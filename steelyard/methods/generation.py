@@ -14,10 +14,22 @@ from steelyard.learn.trainer import Trainer
 from steelyard.methods.arms import TEST_SEED, mean_of_judged
 from steelyard.methods.core import Measures, RecipeFor, Setting, Trial
 from steelyard.policies.flow import DenoisingPolicy
-from steelyard.types import Reward
+from steelyard.types import Reward, SteelyardError
 from steelyard.worlds.eight_modes import EightModes, distance_to_modes
 
 DRAWS = 512
+
+
+def wanted(setting: Any) -> Reward:
+    """The reward of a setting.
+
+    Raises:
+        SteelyardError: for a setting that has none, as a table of texts.
+    """
+    found: Reward | None = getattr(setting, "reward", None)
+    if found is None:
+        raise SteelyardError("this method makes images: `--model` and `--data` are for texts; see docs/images.md")
+    return found
 
 
 class GenerationSetting(Setting, Protocol):

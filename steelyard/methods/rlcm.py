@@ -13,7 +13,7 @@ from steelyard.learn.plans import groups
 from steelyard.learn.recipe import Recipe
 from steelyard.learn.step_advantages import against_past
 from steelyard.methods.core import Card, Claim, Measurement, Method
-from steelyard.methods.generation import GenerationSetting, curve
+from steelyard.methods.generation import GenerationSetting, curve, wanted
 from steelyard.worlds.eight_modes import in_few_steps, in_many_steps
 
 
@@ -21,7 +21,7 @@ def rlcm(setting: GenerationSetting, *, epsilon: float = 1e-4, buffer: int = 32,
     """Rewards against the past of their prompt, clipped to 10; ratios of steps clipped; no KL."""
     return Recipe(
         plan=groups(setting.attempts),
-        reward=setting.reward,
+        reward=wanted(setting),
         advantage=chain(against_past(buffer=buffer, least=least), clip(10.0)),
         objective=clipped(epsilon=epsilon),
         curriculum=uniform(),

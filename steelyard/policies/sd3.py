@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy as copying
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -182,10 +183,27 @@ def _pipeline(folder: str | Path, dtype: torch.dtype) -> Any:
         raise SteelyardError(f"there is no folder {path}; give a folder of pipeline parts, or a hub id (owner/name)")
     try:
         absent = _absent_parts(index) if index.is_file() else {}
-        return StableDiffusion3Pipeline.from_pretrained(str(folder), torch_dtype=dtype, **absent)
+        with _without_bars():
+            return StableDiffusion3Pipeline.from_pretrained(str(folder), dtype=dtype, **absent)
     except (OSError, ValueError, AttributeError, TypeError) as error:
         first = str(error).strip().partition("\n")[0] or type(error).__name__
         raise SteelyardError(f"the pipeline {str(folder)!r} could not be loaded: {first}") from error
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """No bars of diffusers and transformers while a small model's parts are read."""
+    from diffusers.utils import logging as theirs
+    from transformers.utils import logging as others
+
+    shown = [each for each in (theirs, others) if each.is_progress_bar_enabled()]
+    for each in shown:
+        each.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for each in shown:
+            each.enable_progress_bar()
 
 
 def _absent_parts(index: Path) -> dict[str, None]:

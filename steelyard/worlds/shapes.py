@@ -20,8 +20,8 @@ SHAPES = ("circle", "square", "triangle")
 COLOURS = {"red": (230, 40, 40), "green": (40, 200, 60), "blue": (50, 80, 235), "yellow": (240, 220, 40)}
 GROUND = (20, 20, 24)
 RADII, OFFSETS = (4.0, 5.0, 6.0), (-1.5, 0.0, 1.5)
-CLOSE = 0.12
-"""Largest root mean square difference from a true picture, in shares of 255, at which an image still shows it."""
+CLOSE = 0.16
+"""Largest difference from a true picture, in shares of 255, at which an image still shows it; see `seen`."""
 
 ASSETS = resources.files("steelyard.worlds") / "assets" / "shapes"
 
@@ -59,16 +59,19 @@ def pictures(count: int, generator: np.random.Generator) -> tuple[Array, Array, 
 
 
 @functools.cache
-def _references() -> tuple[Array, Array, Array]:
-    """All pictures on a grid of radius and place, float32 [R, 768] in [0, 1], and their shapes and colours."""
+def _references() -> tuple[Array, Array, Array, Array]:
+    """Pictures on a grid of radius and place, float32 [R, 768] in [0, 1]; shape, colour; what they cover [R, 256]."""
     axes = (range(len(SHAPES)), range(len(COLOURS)), np.arange(4.0, 6.1, 0.5), *(np.arange(-1.5, 1.6, 0.5),) * 2)
     shape, colour, radius, x, y = (axis.ravel() for axis in np.meshgrid(*axes, indexing="ij"))
     whole = draw(shape, colour, radius, x, y).reshape(len(shape), -1).astype(np.float32) / 255
-    return whole, shape, colour
+    return whole, shape, colour, coverage(shape, radius, x, y).reshape(len(shape), -1).astype(np.float32)
 
 
 def seen(images: Array) -> tuple[Array, Array, Array]:
     """What images show: the nearest true picture's shape and colour, int [N] each, and how far away it is, float [N].
+
+    The distance is the root mean square over pixels, or the difference of the covered pixels' mean paint where that is
+    larger: noise averages out of the paint, and a faint picture does not pass.
 
     Args:
         images: uint8 [N, 16, 16, 3].
@@ -78,12 +81,15 @@ def seen(images: Array) -> tuple[Array, Array, Array]:
     """
     if images.shape[1:] != (SIZE, SIZE, 3):
         raise SteelyardError(f"images are {images.shape[1:]}; the checker of shapes looks at {SIZE}×{SIZE}×3")
-    whole, shape, colour = _references()
+    whole, shape, colour, covered = _references()
     given = images.reshape(len(images), -1).astype(np.float32) / 255
     squares = (given**2).sum(1)[:, None] - 2 * given @ whole.T + (whole**2).sum(1)[None]
     nearest = squares.argmin(axis=1)
     distance = np.sqrt(np.maximum(squares[np.arange(len(images)), nearest], 0) / given.shape[1])
-    return shape[nearest], colour[nearest], distance
+    apart = (given - whole[nearest]).reshape(len(images), SIZE * SIZE, 3)
+    share = covered[nearest] / covered[nearest].sum(axis=1, keepdims=True)
+    paint = np.abs((apart * share[..., None]).sum(axis=1)).max(axis=1)
+    return shape[nearest], colour[nearest], np.maximum(distance, paint)
 
 
 @reward(batch=True)
@@ -114,7 +120,7 @@ class Shapes:
     """
 
     name = "shapes"
-    attempts = 16
+    attempts = 12
     reward: Reward = asked_for
 
     def __init__(self, *, steps: int = 10, evaluation_steps: int = 20) -> None:

@@ -135,7 +135,7 @@ def _loss(backbone: SD3, images: np.ndarray, condition: tuple[Tensor, ...], sour
 
 def main(
     out: Annotated[Path, typer.Option(help="Folder for the pipeline's parts.")],
-    steps: Annotated[int, typer.Option(help="Updates.")] = 3000,
+    steps: Annotated[int, typer.Option(help="Updates.")] = 2500,
     batch: Annotated[int, typer.Option(help="Pictures of each.")] = 64,
     seed: Annotated[int, typer.Option(help="Of weights, pictures and captions.")] = 0,
 ) -> None:
