@@ -13,6 +13,7 @@ _SLUGS = (
     "rova",
     "contrast-instructions",
     "copo",
+    "policy-cliff",
     "brme",
     "cream",
     "unlikeliness",
