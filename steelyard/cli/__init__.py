@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 # Every module here adds its commands to the application; help lists them in this order.
-from steelyard.cli import bench, methods, perturb, report  # noqa: F401
+from steelyard.cli import bench, methods, perturb, report, serve  # noqa: F401
 from steelyard.cli.app import MISUSE, app, complain
 
 __all__ = ["app", "main"]
@@ -19,6 +19,8 @@ EXTRAS = {
     "judge": ("openai",),
     "report": ("plotly", "jinja2"),
     "trl": ("trl", "datasets"),
+    "serve": ("starlette", "uvicorn", "prometheus_client"),
+    "scale": ("ray", "pyarrow"),
 }
 
 
