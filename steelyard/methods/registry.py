@@ -9,7 +9,11 @@ import importlib
 from steelyard.methods.core import Method
 from steelyard.types import SteelyardError
 
-_MODULES = {"rova": "steelyard.methods.rova", "grpo": "steelyard.methods.grpo"}
+_MODULES = {
+    "rova": "steelyard.methods.rova",
+    "rpo": "steelyard.methods.rpo",
+    "grpo": "steelyard.methods.grpo",
+}
 
 
 @functools.cache
