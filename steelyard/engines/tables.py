@@ -29,6 +29,11 @@ class Chunk(NamedTuple):
     numbers: Sequence[int]
     data: Any
 
+    @property
+    def extent(self) -> int:
+        """How much of the file this is: bytes, of Parquet rows (see `extent_of`)."""
+        return sum(map(len, self.data)) if isinstance(self.data, list) else len(self.numbers)
+
 
 def form_of(path: Path) -> Form:
     """The form that a file's name says.
@@ -58,6 +63,16 @@ def chunks(path: Path, size: int, *, group: str | None = None) -> Iterator[Chunk
         raise SteelyardError(f"there is no file {path}; give a JSONL, JSONL.gz or Parquet file")
     pieces = _record_batches(path, size) if form_of(path) == "parquet" else _line_blocks(path, size)
     return pieces if group is None else _whole_groups(pieces, path, group)
+
+
+def extent_of(path: Path) -> int | None:
+    """How much there is to read, in `Chunk.extent`; None where the file does not say (packed lines)."""
+    form = form_of(path)
+    if form == "parquet":
+        import pyarrow.parquet
+
+        return int(pyarrow.parquet.read_metadata(path).num_rows)
+    return path.stat().st_size if form == "jsonl" else None
 
 
 def _line_blocks(path: Path, size: int) -> Iterator[Chunk]:
@@ -108,7 +123,7 @@ def _whole_groups(pieces: Iterator[Chunk], path: Path, name: str) -> Iterator[Ch
     held: Chunk | None = None
     for piece in pieces:
         joined = piece if held is None else _joined(held, piece)
-        keys = [_key(row, name, where(path, number)) for row, number in zip(rows_of(joined, path), joined.numbers)]
+        keys = _keys(joined, path, name)
         cut = next((i for i in range(len(keys) - 1, 0, -1) if keys[i] != keys[i - 1]), 0)
         if cut == 0:
             held = joined
@@ -117,15 +132,25 @@ def _whole_groups(pieces: Iterator[Chunk], path: Path, name: str) -> Iterator[Ch
         _check_new(seen, keys[:cut], done, path, name)
         yield done
     if held is not None:
-        keys = [_key(row, name, where(path, number)) for row, number in zip(rows_of(held, path), held.numbers)]
-        _check_new(seen, keys, held, path, name)
+        _check_new(seen, _keys(held, path, name), held, path, name)
         yield held
 
 
-def _key(row: Row, name: str, place: str) -> str:
-    if name not in row:
-        raise SteelyardError(f"{place}: there is no field {name!r} to group by; it has {', '.join(row)}")
-    return json.dumps(row[name], sort_keys=True, default=str)
+def _keys(chunk: Chunk, path: Path, name: str) -> list[str]:
+    """The group of every row, as a text."""
+    keys = []
+    for row, number in zip(rows_of(chunk, path), chunk.numbers, strict=True):
+        if name not in row:
+            raise SteelyardError(
+                f"{where(path, number)}: there is no field {name!r} to group by; it has {', '.join(row)}"
+            )
+        keys.append(group_key(row[name]))
+    return keys
+
+
+def group_key(value: Any) -> str:
+    """A value of a group's field as a text: equal values, equal texts."""
+    return json.dumps(value, sort_keys=True, default=str)
 
 
 def _check_new(seen: set[int], keys: Sequence[str], chunk: Chunk, path: Path, name: str) -> None:
@@ -264,10 +289,6 @@ def _at(file: Any, start: int) -> Any:
 def _fitted(table: Any, schema: Any) -> Any:
     import pyarrow
 
-    columns = [
-        table[field.name].cast(field.type)
-        if field.name in table.column_names
-        else pyarrow.nulls(len(table), field.type)
-        for field in schema
-    ]
+    have = set(table.column_names)
+    columns = [table[f.name].cast(f.type) if f.name in have else pyarrow.nulls(len(table), f.type) for f in schema]
     return pyarrow.table(columns, schema=schema)
