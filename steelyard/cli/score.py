@@ -68,13 +68,13 @@ def _progress(data: Path) -> Iterator[Callable[[Summary, int], None]]:
 
     words = TextColumn("{task.fields[rows]:,} rows, {task.fields[without]:,} without a reward")
     console = Console(stderr=True)
-    total = extent_of(data) if data.is_file() else None
-    with Progress(
-        BarColumn(), TaskProgressColumn(), words, TimeElapsedColumn(), console=console, transient=True
-    ) as bar:
-        task = bar.add_task("", total=total, rows=0, without=0)
+    shown = (BarColumn(), TaskProgressColumn(), words, TimeElapsedColumn())
+    with Progress(*shown, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=None, rows=0, without=0)
 
         def told(summary: Summary, extent: int) -> None:
+            if bar.tasks[task].total is None:
+                bar.update(task, total=extent_of(data))
             bar.update(task, advance=extent, rows=summary.rows, without=summary.rows - summary.judged)
 
         yield told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -10,6 +11,7 @@ from typing import Any
 
 from steelyard.engines.scoring import Job, Judged, Run, judge_chunk
 from steelyard.engines.tables import Chunk
+from steelyard.rewards import Expression
 from steelyard.rewards.loading import load_reward
 from steelyard.types import SteelyardError
 
@@ -18,10 +20,13 @@ class Judge:
     """An actor: it loads the reward once and judges chunks."""
 
     def __init__(self, job: Job) -> None:
-        self.job, self.reward = job, load_reward(job.reward)
+        self.job = job
+        self.reward: Expression | None = None
 
     def judge(self, chunk: Chunk) -> Judged:
         """The chunk with its scores."""
+        if self.reward is None:  # not above: an error of a task reaches the job as it is, that of an actor does not
+            self.reward = load_reward(self.job.reward)
         return judge_chunk(self.reward, self.job, chunk)
 
 
@@ -43,7 +48,7 @@ def on_ray(workers: int, *, cpus: float = 1.0) -> Run:
         mine = not ray.is_initialized()
         if mine:
             local: dict[str, Any] = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": max(1, round(workers * cpus))}
-            ray.init(logging_level="error", log_to_driver=False, include_dashboard=False, **local)
+            ray.init(logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False, **local)
         try:
             actor = ray.remote(num_cpus=cpus)(Judge)
             pool = ActorPool([actor.remote(_absolute(job)) for _ in range(workers)])
@@ -80,8 +85,7 @@ def _next(pool: Any) -> Judged:
             raise SteelyardError(str(cause)) from None
         raise
     except RayActorError as error:
-        cause = getattr(error, "cause", None)
-        why = str(cause) if isinstance(cause, SteelyardError) else " ".join(str(error).split())[:300]
+        why = " ".join(str(error).split())[:300]
         raise SteelyardError(f"an actor on Ray ended: {why}; go on with --resume") from None
 
 

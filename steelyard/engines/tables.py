@@ -59,9 +59,10 @@ def chunks(path: Path, size: int, *, group: str | None = None) -> Iterator[Chunk
     Raises:
         SteelyardError: for a file that cannot be read, or a group whose rows do not follow each other.
     """
+    form = form_of(path)
     if not path.is_file():
         raise SteelyardError(f"there is no file {path}; give a JSONL, JSONL.gz or Parquet file")
-    pieces = _record_batches(path, size) if form_of(path) == "parquet" else _line_blocks(path, size)
+    pieces = _record_batches(path, size) if form == "parquet" else _line_blocks(path, size)
     return pieces if group is None else _whole_groups(pieces, path, group)
 
 
