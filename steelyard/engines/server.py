@@ -13,6 +13,7 @@ import math
 import signal
 import socket
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -106,7 +107,8 @@ class Judges:
     def __init__(self, task: Task, limits: Limits, metrics: Metrics) -> None:
         self.limits, self.metrics = limits, metrics
         self.workers = [JudgeProcess(task) for _ in range(limits.workers)]
-        self.free: asyncio.Queue[JudgeProcess] = asyncio.Queue()
+        self.free: list[JudgeProcess] = []
+        self.waiters: deque[asyncio.Future[JudgeProcess]] = deque()
         self.loaded: set[JudgeProcess] = set()
         self.taken = 0
         self.usual = 0.0
@@ -126,7 +128,7 @@ class Judges:
     async def _load(self, worker: JudgeProcess) -> str:
         name: str = await self._threaded(worker.start)
         self.loaded.add(worker)
-        self.free.put_nowait(worker)
+        self._give(worker)
         self.metrics.ready.set(len(self.loaded))
         return name
 
@@ -180,19 +182,37 @@ class Judges:
             self.metrics.judging.dec()
         took = time.monotonic() - began
         self.usual = took if not self.usual else 0.9 * self.usual + 0.1 * took
-        self.free.put_nowait(worker)
+        self._give(worker)
         return answer
 
     async def _free_worker(self, until: float) -> JudgeProcess:
+        if self.free:
+            return self.free.pop()
+        waiter: asyncio.Future[JudgeProcess] = asyncio.get_running_loop().create_future()
+        self.waiters.append(waiter)
+        handed = False
         self.metrics.waiting.inc()
         try:
             async with asyncio.timeout(until - time.monotonic()):
-                return await self.free.get()
+                await waiter
+            handed = True
+            return waiter.result()
         except TimeoutError:
             sentence = f"no worker got free within {self.limits.seconds:g} seconds; try again later"
             raise Refused(UNAVAILABLE, sentence, Retry_After=str(self._patience())) from None
         finally:
             self.metrics.waiting.dec()
+            if not handed and not waiter.cancel() and not waiter.cancelled():
+                self._give(waiter.result())  # it was handed over in the moment in which the time was up
+
+    def _give(self, worker: JudgeProcess) -> None:
+        """Hand a free worker to the batch that has waited longest; an asyncio.Queue would let newcomers overtake."""
+        while self.waiters:
+            waiter = self.waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(worker)
+                return
+        self.free.append(worker)
 
     def _replace(self, worker: JudgeProcess, reason: str) -> None:
         self.loaded.discard(worker)
