@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from steelyard.cli.app import app
-from steelyard.types import SteelyardError
 
 if TYPE_CHECKING:
     from rich.tree import Tree
@@ -44,6 +43,7 @@ def try_reward(
     """
     from steelyard.engines.explaining import check_columns, explained, texts_of
     from steelyard.rewards.loading import COMPLETIONS, load_reward, rollouts_of
+    from steelyard.types import SteelyardError
 
     texts = {"completion": completion, "prompt": prompt}
     given = {name: text for name, text in texts.items() if text is not None}
@@ -62,6 +62,8 @@ def try_reward(
 
 
 def _named(words: Sequence[str]) -> dict[str, str]:
+    from steelyard.types import SteelyardError
+
     columns = {}
     for word in words:
         name, equals, value = word.partition("=")
@@ -73,6 +75,8 @@ def _named(words: Sequence[str]) -> dict[str, str]:
 
 def _options(words: Sequence[str]) -> dict[str, str]:
     """Columns from `--answer 42` and `--answer=42`."""
+    from steelyard.types import SteelyardError
+
     columns, rest = {}, list(words)
     while rest:
         word = rest.pop(0)
@@ -92,6 +96,8 @@ def _value(text: str) -> Any:
 
 
 def _object(path: Path) -> dict[str, Any]:
+    from steelyard.types import SteelyardError
+
     try:
         found = json.loads(path.read_text("utf-8-sig"))
     except ValueError as error:
