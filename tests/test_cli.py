@@ -261,6 +261,7 @@ def test_the_extras_exist() -> None:
     for extra, modules in cli.EXTRAS.items():
         packages = " ".join(declared["optional-dependencies"][extra]).lower()
         named = {"cv2": "opencv-python-headless", "PIL": "pillow", "datasets": "trl"}
+        named |= {"prometheus_client": "prometheus-client", "tensordict": "verl", "omegaconf": "verl"}
         for module in modules:
             assert named.get(module, module) in packages
 
