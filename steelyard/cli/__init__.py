@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 # Every module here adds its commands to the application; help lists them in this order.
-from steelyard.cli import bench, methods, perturb, report  # noqa: F401
+from steelyard.cli import audit, bench, methods, perturb, report  # noqa: F401
 from steelyard.cli.app import MISUSE, app, complain
 
 __all__ = ["app", "main"]
