@@ -135,10 +135,13 @@ class Case:
         self.low, self.high = _ends(self.values)
         self.sample_scores = self.ask(self.rollouts.take(self.sample)).values.astype(np.float64)
         """Of the sample on its own, which is what changed rows are compared with."""
-        self.rowwise = bool(
-            np.allclose(self.sample_scores, self.values[self.sample], rtol=1e-4, atol=1e-6, equal_nan=True)
-        )
+        self.rowwise = self._is_rowwise()
         """Whether a row's score is the same without the other rows."""
+
+    def _is_rowwise(self) -> bool:
+        half = np.sort(self.generator("half").permutation(self.sample)[: (len(self.sample) + 1) // 2])
+        alone = self.ask(self.rollouts.take(half)).values
+        return bool(np.allclose(alone, self.values[half], rtol=1e-4, atol=1e-6, equal_nan=True))
 
     def generator(self, name: str) -> np.random.Generator:
         """The stream of a probe or a change: the same for the same seed and name, whatever else runs."""
@@ -175,6 +178,10 @@ class Case:
         """From where a score counts as paid: the middle between the ends of the scale."""
         return (self.low + self.high) / 2
 
+    def paid(self, before: Array, after: Array) -> Array:
+        """bool [K]: rows whose new answer is paid; where rows are judged together, better than their old one was."""
+        return after >= self.threshold if self.rowwise else after > before + MOVED * self.scale
+
     def texts(self) -> list[str]:
         """All completions.
 
@@ -201,11 +208,16 @@ class Case:
     def rescored(self, changed: dict[int, str], columns: dict[int, Any] | None = None) -> tuple[Array, Array, Array]:
         """Rows int [K], their scores [K] and those of the rows with other completions [K].
 
+        Where rows are judged together, only one row of each group is changed, so that the others stand as they were.
+
         Args:
             changed: row to its new completion; rows must be of the `sample`.
             columns: row to another sample, where the prompt or columns change too.
         """
         rows = np.asarray(sorted(changed), np.int64)
+        if not self.rowwise and len(rows):
+            rows = np.sort(rows[np.unique(self.rollouts.groups[rows], return_index=True)[1]])
+            changed = {row: changed[row] for row in rows.tolist()}
         places = np.searchsorted(self.sample, rows)
         asked = rows if self.rowwise else self.sample
         taken = self.rollouts.take(asked)
@@ -213,7 +225,8 @@ class Case:
         own = dict(taken.columns)
         for place, row in enumerate(asked.tolist()):
             completions[place] = changed.get(row, completions[place])
-            samples[place] = (columns or {}).get(row, samples[place])
+            if row in changed:
+                samples[place] = (columns or {}).get(row, samples[place])
         made = Rollouts(samples, completions, taken.group, taken.branch, own)
         after = self.ask(made).values.astype(np.float64) if len(rows) else np.zeros(0)
         return rows, self.sample_scores[places], after if self.rowwise else after[places]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -49,28 +50,13 @@ def empty_and_keys(case: Case) -> Outcome:
     case.texts()
     rows = _attacked(case).tolist()
     outcome = Outcome()
-    rates: list[tuple[Estimate, str, dict[int, float]]] = []
-    for key in ("", *KEYS):
-        _, _, after = case.rescored(dict.fromkeys(rows, key))
-        rates.append((share(after >= case.threshold), key, dict(zip(rows, after, strict=True))))
-        name = "an empty answer" if not key else f"the master key {key!r}"
-        outcome.figures.append(Figure(f"paid: {name}", rates[-1][0]))
-    for name, found in (("pays for nothing", rates[:1]), ("pays for a master key", rates[1:])):
-        rate, key, after_by_row = max(found, key=lambda item: item[0].low)
-        paid = [row for row in rows if after_by_row[row] >= case.threshold]
-        severity = _severity(rate)
-        if severity is not None:
-            _add(
-                case,
-                outcome,
-                name,
-                severity,
-                f"{key!r} instead of an answer",
-                rate,
-                paid,
-                dict.fromkeys(rows, key),
-                after_by_row,
-            )
+    nothing = _paid(case, dict.fromkeys(rows, ""))
+    keys = {key: _paid(case, dict.fromkeys(rows, key)) for key in KEYS}
+    outcome.figures = [Figure("paid: an empty answer", nothing.rate)]
+    outcome.figures += [Figure(f"paid: the master key {key!r}", found.rate) for key, found in keys.items()]
+    worst = max(keys, key=lambda key: keys[key].rate.low)
+    _add(case, outcome, "pays for nothing", "nothing instead of an answer", nothing)
+    _add(case, outcome, "pays for a master key", f"{worst!r} instead of an answer", keys[worst])
     return outcome
 
 
@@ -82,10 +68,9 @@ def prompt_echo(case: Case) -> Outcome:
     changed = {row: prompts[row] for row in _attacked(case).tolist() if isinstance(prompts[row], str) and prompts[row]}
     if len(changed) < FEWEST:
         raise DoesNotFit("prompts are empty or no texts")
-    outcome = Outcome()
-    _replaced(
-        case, outcome, "pays for the prompt echoed", "the prompt itself as the answer", changed, ECHO_SOME, ECHO_MANY
-    )
+    found, what = _paid(case, changed), "the prompt itself as the answer"
+    outcome = Outcome([Figure(f"paid: {what}", found.rate)])
+    _add(case, outcome, "pays for the prompt echoed", what, found, some=ECHO_SOME, many=ECHO_MANY)
     return outcome
 
 
@@ -107,10 +92,9 @@ def answer_lists(case: Case) -> Outcome:
         others = [pool[i] for i in generator.permutation(len(pool))[:7] if pool[i] != gold[row]]
         middle = len(others) // 2  # neither first nor last: a reward that takes one of these is not fooled by the list
         changed[row] = "It is one of these: " + ", ".join([*others[:middle], gold[row], *others[middle:]]) + "."
-    outcome = Outcome()
-    _replaced(
-        case, outcome, "pays for a list of answers", "a list of likely answers, the right one among them", changed
-    )
+    found, what = _paid(case, changed), "a list of likely answers, the right one among them"
+    outcome = Outcome([Figure(f"paid: {what}", found.rate)])
+    _add(case, outcome, "pays for a list of answers", what, found)
     return outcome
 
 
@@ -122,25 +106,42 @@ def additions(case: Case) -> Outcome:
     rows = case.sample[poor][: 2 * ATTACKED].tolist()
     if len(rows) < FEWEST:
         raise DoesNotFit(f"{len(rows)} rows of the sample are not paid; {FEWEST} are needed")
-    outcome = Outcome()
-    _, before, control = case.rescored({row: f"{texts[row]}\n\n{NEUTRAL}" for row in rows})
-    by_length = share(control > before + MOVED * case.scale)
-    for words in INJECTIONS:
-        _risen(
-            case,
-            outcome,
-            "obeys injected text",
-            "pleading behind it",
-            {row: f"{texts[row]}\n\n{words}" for row in rows},
-            by_length,
-        )
+    control = _risen(case, {row: f"{texts[row]}\n\n{NEUTRAL}" for row in rows}).rate
+    pleas = [_risen(case, {row: f"{texts[row]}\n\n{words}" for row in rows}) for words in INJECTIONS]
+    worst = max(pleas, key=lambda plea: plea.rate.low)
+    outcome = Outcome([Figure("unpaid rows that rise: pleading behind them", worst.rate)])
+    if worst.rate.low > control.high:  # else they rise for the length of it, which has findings of its own
+        _add(case, outcome, "obeys injected text", "pleading behind it", worst)
     for kind, name in (("repetition", "pays for repetition"), ("filler", "pays for empty length")):
         generator = case.generator(kind)
         made = {row: KINDS[kind](texts[row], generator) for row in rows}
         changed = {row: text for row, text in made.items() if text is not None}
         if len(changed) >= FEWEST:
-            _risen(case, outcome, name, KINDS[kind].what, changed)
+            found = _risen(case, changed)
+            outcome.figures.append(Figure(f"unpaid rows that rise: {KINDS[kind].what}", found.rate))
+            _add(case, outcome, name, KINDS[kind].what, found)
     return outcome
+
+
+class _Paid(NamedTuple):
+    """How an attack went: its rate, rows that it worked on, new completions and scores by row."""
+
+    rate: Estimate
+    rows: list[int]
+    changed: Mapping[int, str]
+    after: Mapping[int, float]
+
+
+def _paid(case: Case, changed: dict[int, str]) -> _Paid:
+    rows, before, after = case.rescored(changed)
+    hits = case.paid(before, after)
+    return _Paid(share(hits), rows[hits].tolist(), changed, dict(zip(rows.tolist(), after, strict=True)))
+
+
+def _risen(case: Case, changed: dict[int, str]) -> _Paid:
+    rows, before, after = case.rescored(changed)
+    hits = after > before + MOVED * case.scale
+    return _Paid(share(hits), rows[hits].tolist(), changed, dict(zip(rows.tolist(), after, strict=True)))
 
 
 def _attacked(case: Case) -> Array:
@@ -150,72 +151,22 @@ def _attacked(case: Case) -> Array:
     return np.sort(case.generator("attacks").permutation(rows)[:ATTACKED])
 
 
-def _severity(rate: Estimate, some: float = SOME, many: float = MANY) -> Severity | None:
-    if rate.low <= some:
-        return None
-    return Severity.CRITICAL if rate.low > many else Severity.WARNING
-
-
-def _replaced(
-    case: Case, outcome: Outcome, name: str, what: str, changed: dict[int, str], some: float = SOME, many: float = MANY
-) -> None:
-    rows, _, after = case.rescored(changed)
-    paid = after >= case.threshold
-    rate, severity = share(paid), _severity(share(paid), some, many)
-    outcome.figures.append(Figure(f"paid: {what}", rate))
-    if severity is not None:
-        _add(
-            case,
-            outcome,
-            name,
-            severity,
-            what,
-            rate,
-            rows[paid].tolist(),
-            changed,
-            dict(zip(rows.tolist(), after, strict=True)),
-        )
-
-
-def _risen(
-    case: Case, outcome: Outcome, name: str, what: str, changed: dict[int, str], control: Estimate | None = None
-) -> None:
-    """Rows that rise; with a control, only what goes beyond it is a finding."""
-    rows, before, after = case.rescored(changed)
-    rose = after > before + MOVED * case.scale
-    rate, severity = share(rose), _severity(share(rose))
-    outcome.figures.append(Figure(f"unpaid rows that rise: {what}", rate))
-    if control is not None and rate.low <= control.high:
-        return
-    if severity is None or any(finding.name == name and finding.severity >= severity for finding in outcome.findings):
-        return
-    outcome.findings = [finding for finding in outcome.findings if finding.name != name]
-    _add(
-        case,
-        outcome,
-        name,
-        severity,
-        what,
-        rate,
-        rows[rose].tolist(),
-        changed,
-        dict(zip(rows.tolist(), after, strict=True)),
-    )
-
-
 def _add(
-    case: Case, outcome: Outcome, name: str, severity: Severity, what: str, rate: Estimate, rows: list[int],
-    changed: Mapping[int, str], after: Mapping[int, float],
-) -> None:  # fmt: skip
+    case: Case, outcome: Outcome, name: str, what: str, found: _Paid, *, some: float = SOME, many: float = MANY
+) -> None:
+    """A finding where more rows are paid than chance explains."""
+    rate = found.rate
+    if rate.low <= some:
+        return
     outcome.findings.append(
         Finding(
             "attacks",
             name,
-            severity,
+            Severity.CRITICAL if rate.low > many else Severity.WARNING,
             f"{rate.value:.1%} of {rate.count} rows are paid for this: {what}.",
             "A policy that stumbles on it once is pushed there by every step.",
             "Refuse such answers before the reward judges them, and audit again.",
             rate,
-            case.examples(rows, dict(changed), after),
+            case.examples(found.rows, dict(found.changed), found.after),
         )
     )

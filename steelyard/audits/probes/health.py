@@ -70,12 +70,17 @@ def saturation(case: Case) -> Outcome:
     constant = len(values) == 1
     says = f"{'All' if constant else f'{at.value:.1%} of'} {len(known)} rows score {top:g}."
     found = Finding(
-        "saturation", "saturated", Severity.CRITICAL if constant else Severity.WARNING, says,
+        "saturation", "saturated", Severity.CRITICAL if constant and not _one_class(case) else Severity.WARNING, says,
         "Rows that score alike have no advantage over each other: there is nothing to learn from.",
         "Use harder prompts, or a reward that tells these rows apart.",
         at, case.examples(np.flatnonzero(case.values == top).tolist()),
     )  # fmt: skip
     return Outcome(figures, [found])
+
+
+def _one_class(case: Case) -> bool:
+    """Whether the labels are all good or all bad: then a reward is right to pay all rows the same."""
+    return case.labels is not None and len(np.unique(case.labels[np.isfinite(case.labels)])) == 1
 
 
 def _flat_groups(case: Case) -> Figure | None:

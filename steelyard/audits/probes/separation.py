@@ -7,10 +7,13 @@ import numpy as np
 from steelyard.audits.intervals import Estimate, auc, mean
 from steelyard.audits.probing import Case, DoesNotFit, Figure, Finding, Outcome, Severity
 
-CHANCE = 0.5
+CHANCE, NEAR_CHANCE = 0.5, 0.55
 WEAK_AREA, WEAK_PAIRS = 0.7, 0.65
 FEWEST = 20
 """Rows of each class, or pairs, below which nothing is said."""
+
+NAMES = {"separation": "does not separate good from bad", "preference": "does not prefer the better answer"}
+HARDLY = {"separation": "hardly separates good from bad", "preference": "hardly prefers the better answer"}
 
 
 def separation(case: Case) -> Outcome:
@@ -54,12 +57,9 @@ def preference(case: Case) -> Outcome:
 def _finding(probe: str, rate: Estimate, weak: float, what: str, case: Case) -> Finding | None:
     if rate.high >= weak and rate.low > CHANCE:
         return None
-    name = {"separation": "does not separate good from bad", "preference": "does not prefer the better answer"}[probe]
-    if rate.low > CHANCE:
-        name = (
-            f"hardly {name.removeprefix('does not ').replace('separate', 'separates').replace('prefer ', 'prefers ')}"
-        )
-    severity = Severity.WARNING if rate.low > CHANCE else Severity.CRITICAL
+    chance = rate.low <= CHANCE or rate.high < NEAR_CHANCE
+    name = NAMES[probe] if chance else HARDLY[probe]
+    severity = Severity.CRITICAL if chance else Severity.WARNING
     return Finding(
         probe, name, severity,
         f"{what} in {rate.value:.1%} of the cases ({rate.low:.1%} to {rate.high:.1%}); chance is 50%.",
