@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from steelyard.audits.separation import separation
 from steelyard.types import Array
 
 Z = 1.959963984540054
@@ -50,7 +51,7 @@ def auc(values: Array, labels: Array, groups: Array, generator: np.random.Genera
     """
     _, place = np.unique(values, return_inverse=True)
     draws = _areas(group_weights(groups, generator), place, labels)
-    return bootstrapped(float(_areas(np.ones((1, len(values))), place, labels)[0]), draws, len(values))
+    return bootstrapped(separation(values, labels), draws, len(values))
 
 
 def _areas(weights: Array, place: Array, labels: Array) -> Array:

@@ -61,9 +61,13 @@ class SampleStream:
 
     def take(self, count: int) -> list[Sample]:
         """The next `count` samples."""
+        return [self.samples[row] for row in self.take_rows(count)]
+
+    def take_rows(self, count: int) -> list[int]:
+        """The numbers of the next `count` rows."""
         rows = [self._index(self.position + i) for i in range(count)]
         self.position += count
-        return [self.samples[row] for row in rows]
+        return rows
 
     def find(self, sample_id: str) -> Sample:
         """The sample of this id (a lazy data set may list its rows' ids as `ids`, so that none is loaded to be found).
@@ -120,7 +124,10 @@ class Curriculum(Protocol):
 
 
 class AdvantageTransform(Protocol):
-    """One link of an advantage chain. A link with state also has `state_dict` and `load_state_dict`."""
+    """One link of an advantage chain.
+
+    A link with state also has `state_dict` and `load_state_dict`; one with something to log has `metrics`.
+    """
 
     def __call__(self, advantages: Advantages, rollouts: Rollouts, scores: Scores) -> Advantages:
         """Advantages in, advantages out."""
@@ -151,7 +158,7 @@ class Objective(Protocol):
         ...
 
     def __call__(self, logprobs: Tensor, old: Tensor, reference: Tensor | None, advantages: Tensor) -> StepLoss:
-        """All tensors [N, T]."""
+        """All tensors [N, T]; advantages [K, N, T] where rows have several, whose losses are added up."""
         ...
 
 

@@ -9,7 +9,15 @@ import importlib
 from steelyard.methods.core import Method
 from steelyard.types import SteelyardError
 
-_MODULES = {"rova": "steelyard.methods.rova", "grpo": "steelyard.methods.grpo"}
+_MODULES = {
+    "rova": "steelyard.methods.rova",
+    "copo": "steelyard.methods.copo",
+    "unlikeliness": "steelyard.methods.unlikeliness",
+    "cream": "steelyard.methods.cream",
+    "rpo": "steelyard.methods.rpo",
+    "rlpr": "steelyard.methods.rlpr",
+    "grpo": "steelyard.methods.grpo",
+}
 
 
 @functools.cache
