@@ -25,7 +25,7 @@ from rich.table import Table
 
 from steelyard.audits import Severity, audit, labelled_rollouts
 from steelyard.rewards import Expression, math_correct
-from steelyard.rewards.text import exact_match, normalised_match
+from steelyard.rewards.text import exact_match, fresh_words, normalised_match, token_f1
 from steelyard.types import Rollouts
 from tests.audits import planted
 
@@ -56,7 +56,7 @@ def timed(name: str, judge: Expression, rollouts: Rollouts) -> dict[str, Any]:
     u = float(mannwhitneyu(values[labels], values[~labels]).statistic) / (labels.sum() * (~labels).sum())
     area = result.figures["separation"][0].estimate.value
     row = {"reward": name, "rows": len(rollouts), "seconds": min(seconds), "verdict": result.verdict}
-    return row | {"area": area, "area by scipy": u, "equal": abs(area - u) < 1e-9}
+    return row | {"area": area, "area by scipy": u, "equal": bool(abs(area - u) < 1e-9)}
 
 
 def alarms(name: str, judge: Expression, table: list[dict[str, Any]], size: int) -> dict[str, Any]:
@@ -99,6 +99,8 @@ def main() -> None:
             ("math_correct, bare", math_correct, bare),
             ("exact_match, bare", exact_match, bare),
             ("normalised_match, bare", normalised_match, bare),
+            ("token_f1, bare", token_f1, bare),
+            ("0.9 math_correct + 0.1 fresh_words", 0.9 * math_correct + 0.1 * fresh_words, table),
         )
         for size in (200, 800, 2400)
     ]

@@ -61,7 +61,7 @@ class AuditResult:
     def verdict(self) -> Verdict:
         """`do not train` with a critical finding, `train with care` with a warning, else `train`."""
         worst = max((finding.severity for finding in self.findings), default=Severity.NOTE)
-        return ("train", "train with care", "do not train")[worst]  # type: ignore[return-value]
+        return ("train", "train with care", "do not train")[worst]
 
     def found(self, name: str) -> Finding | None:
         """The finding of a name, or None."""
@@ -166,7 +166,7 @@ def make_case(
     labels = check_column(rollouts.column("label"), "label", len(rollouts)) if rollouts.has("label") else None
     if labels is not None and not np.isin(labels[np.isfinite(labels)], (0, 1)).all():
         raise SteelyardError("a label is neither 0 nor 1; give 1 for good rows, 0 for bad ones, None where unknown")
-    judged = gold(rollouts).values.astype(np.float64) if callable(gold) else gold
+    judged: Any = gold(rollouts).values.astype(np.float64) if callable(gold) else gold
     return Case(
         name=str(getattr(reward, "name", reward)),
         ask=_never_raising(reward),

@@ -16,12 +16,12 @@ RESAMPLES = 1000
 
 
 class Estimate(NamedTuple):
-    """A figure, its 95% interval, and how many rows (or pairs, or groups) it rests on."""
+    """A figure, its 95% interval, and `n`, how many rows (or pairs, or groups) it rests on."""
 
     value: float
     low: float
     high: float
-    count: int
+    n: int
 
 
 def share(hits: Array) -> Estimate:
@@ -30,9 +30,14 @@ def share(hits: Array) -> Estimate:
     if not n:
         return Estimate(math.nan, 0.0, 1.0, 0)
     p = float(np.mean(hits))
+    return Estimate(p, *wilson(p, n), n)
+
+
+def wilson(p: float, n: int) -> tuple[float, float]:
+    """Wilson's 95% interval of a mean p of n numbers in [0, 1]; exact in form for 0/1, wider than needed for fractions."""
     centre, spread = p + Z**2 / (2 * n), Z * math.sqrt(p * (1 - p) / n + Z**2 / (4 * n**2))
     low, high = ((centre + sign * spread) / (1 + Z**2 / n) for sign in (-1, 1))
-    return Estimate(p, min(max(low, 0.0), p), max(min(high, 1.0), p), n)
+    return min(max(low, 0.0), p), max(min(high, 1.0), p)
 
 
 def mean(values: Array, groups: Array, generator: np.random.Generator) -> Estimate:

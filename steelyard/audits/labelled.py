@@ -30,7 +30,7 @@ def labelled_rollouts(rows: Sequence[Row], mapping: Mapping[str, str] | None = N
         made = rollouts_of(
             pairs, {name: field for name, field in mapping.items() if name not in ("chosen", "rejected")}
         )
-        columns = {name: [row[name] for row in pairs] for name in ("label", "pair")}
+        columns: dict[str, Sequence[Any]] = {name: [row[name] for row in pairs] for name in ("label", "pair")}
         return Rollouts(made.samples, made.completions, made.group, made.branch, columns)
     rollouts = rollouts_of(rows, mapping)
     field = mapping.get("label") or next((name for name in LABELS if name in rows[0]), None)

@@ -230,7 +230,7 @@ def test_real_preferences_of_annotators() -> None:
     result = audit(by_length, rows)
     assert result.verdict == "do not train" and result.found("length bias") is not None
     rate = result.figures["preference"][0].estimate
-    assert rate.count == 3195 and rate.low > 0.5, "annotators do prefer longer answers"
+    assert rate.n == 3195 and rate.low > 0.5, "annotators do prefer longer answers"
 
 
 def test_bleu_is_blind_to_a_turned_statement_and_says_so() -> None:

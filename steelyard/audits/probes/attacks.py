@@ -150,7 +150,7 @@ def _add(
             "attacks",
             name,
             Severity.CRITICAL if rate.low > many else Severity.WARNING,
-            f"{rate.value:.1%} of {rate.count} rows are paid for this: {what}.",
+            f"{rate.value:.1%} of {rate.n} rows are paid for this: {what}.",
             "A policy that stumbles on it once is pushed there by every step.",
             "Refuse such answers before the reward judges them, and audit again.",
             rate,

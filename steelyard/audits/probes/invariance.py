@@ -7,6 +7,7 @@ import numpy as np
 from steelyard.audits.intervals import Estimate, share
 from steelyard.audits.probing import MOVED, Case, DoesNotFit, Figure, Finding, Outcome, Severity
 from steelyard.perturb.text import KINDS, shuffle_options
+from steelyard.types import Sample
 
 KEEPING = ("whitespace", "case", "markdown", "politeness")
 LOST = {"markdown": 1.0, "politeness": 1.0, "case": 0.25}
@@ -62,7 +63,9 @@ def paraphrases(case: Case) -> Outcome:
     return outcome
 
 
-def _judge(case: Case, outcome: Outcome, name: str, changed: dict[int, str], samples: dict | None = None) -> None:  # type: ignore[type-arg]
+def _judge(
+    case: Case, outcome: Outcome, name: str, changed: dict[int, str], samples: dict[int, Sample] | None = None
+) -> None:
     """Shares of rows that rise and that fall by more than a tenth of the scale, with findings for both."""
     rows, before, after = case.rescored(changed, samples)
     known = np.isfinite(before) & np.isfinite(after)

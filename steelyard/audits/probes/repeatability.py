@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from steelyard.audits.intervals import share
-from steelyard.audits.probing import MOVED, Case, DoesNotFit, Figure, Finding, Outcome, Severity
+from steelyard.audits.probing import MOVED, Case, DoesNotFit, Example, Figure, Finding, Outcome, Severity
 from steelyard.types import Array
 
 SOME = 0.01
@@ -55,7 +55,7 @@ def batch_order(case: Case) -> Outcome:
     return Outcome(figures, [found])
 
 
-def _changed(case: Case, differs: Array, after: Array) -> tuple:  # type: ignore[type-arg]
+def _changed(case: Case, differs: Array, after: Array) -> tuple[Example, ...]:
     rows = np.flatnonzero(differs)
     rows = rows[np.argsort(-np.abs(np.nan_to_num(after[rows] - case.values[rows])))]
     return case.examples(rows.tolist(), after=after)

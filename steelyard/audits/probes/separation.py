@@ -72,7 +72,7 @@ def _finding(probe: str, rate: Estimate, weak: float, what: str, case: Case) -> 
 def _wrong(case: Case) -> list[int]:
     """The bad rows with the highest scores."""
     rows = np.flatnonzero(case.bad & np.isfinite(case.values))
-    return rows[np.argsort(-case.values[rows], kind="stable")].tolist()  # type: ignore[no-any-return]
+    return rows[np.argsort(-case.values[rows], kind="stable")].tolist()
 
 
 def _histogram(case: Case) -> dict[str, dict[str, list[float]]]:
