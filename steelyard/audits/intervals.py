@@ -34,7 +34,7 @@ def share(hits: Array) -> Estimate:
 
 
 def wilson(p: float, n: int) -> tuple[float, float]:
-    """Wilson's 95% interval of a mean p of n numbers in [0, 1]; for 0/1 exact in form, for fractions wider than needed."""
+    """Wilson's 95% interval of a mean p of n numbers in [0, 1]; exact in form for 0/1, too wide for fractions."""
     centre, spread = p + Z**2 / (2 * n), Z * math.sqrt(p * (1 - p) / n + Z**2 / (4 * n**2))
     low, high = ((centre + sign * spread) / (1 + Z**2 / n) for sign in (-1, 1))
     return min(max(low, 0.0), p), max(min(high, 1.0), p)
