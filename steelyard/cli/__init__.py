@@ -26,6 +26,8 @@ EXTRAS = {
     "video": ("cv2", "av", "PIL"),
     "judge": ("openai", "diskcache"),
     "data": ("pyarrow",),
+    "language": ("py3langid",),
+    "schema": ("jsonschema", "jsonschema_specifications"),
     "report": ("plotly", "jinja2"),
     "trl": ("trl", "datasets"),
     "verl": ("verl", "tensordict", "omegaconf"),
