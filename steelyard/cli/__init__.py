@@ -15,6 +15,7 @@ from steelyard.cli import reward_models  # noqa: F401
 from steelyard.cli import trying  # noqa: F401
 from steelyard.cli import score  # noqa: F401
 from steelyard.cli import serve  # noqa: F401
+from steelyard.cli import audit  # noqa: F401
 from steelyard.cli import bench  # noqa: F401
 from steelyard.cli import perturb  # noqa: F401
 from steelyard.cli import watch  # noqa: F401
