@@ -459,6 +459,24 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.samples)
 
+    def take(self, rows: Array | Sequence[int]) -> Pairs:
+        """The given rows, every field moved together."""
+        index = np.asarray(rows, np.int64)
+
+        def picked(column: Array | None) -> Array | None:
+            return None if column is None else np.asarray(column)[index]
+
+        return Pairs(
+            [self.samples[i] for i in index],
+            [self.chosen[i] for i in index],
+            [self.rejected[i] for i in index],
+            picked(self.margin),
+            picked(self.probability),
+            picked(self.grades),
+            {name: column[index] for name, column in self.dimensions.items()},
+            None if self.ids is None else [self.ids[i] for i in index],
+        )
+
 
 @runtime_checkable
 class Perturbation(Protocol):

@@ -17,6 +17,7 @@ EXTRAS = {
     "train": ("torch", "transformers", "peft", "accelerate", "safetensors", "tensorboard", "tokenizers"),
     "video": ("cv2", "av", "PIL"),
     "judge": ("openai",),
+    "data": ("pyarrow",),
     "report": ("plotly", "jinja2"),
     "trl": ("trl", "datasets"),
 }

@@ -33,6 +33,8 @@ class Optimiser:
         self.parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
         if not self.parameters:
             raise SteelyardError("the policy's module has no trainable parameter; set requires_grad or add an adapter")
+        for parameter in self.parameters.values():
+            parameter.grad = None  # what an earlier training left behind is none of this run's
         self.masters = {name: _master(p) for name, p in self.parameters.items()}
         fused = all(m.device.type in ("cpu", "cuda") for m in self.masters.values())
         self._rule: torch.optim.Optimizer

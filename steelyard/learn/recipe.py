@@ -61,9 +61,13 @@ class SampleStream:
 
     def take(self, count: int) -> list[Sample]:
         """The next `count` samples."""
+        return [self.samples[row] for row in self.take_rows(count)]
+
+    def take_rows(self, count: int) -> list[int]:
+        """The numbers of the next `count` rows."""
         rows = [self._index(self.position + i) for i in range(count)]
         self.position += count
-        return [self.samples[row] for row in rows]
+        return rows
 
     def find(self, sample_id: str) -> Sample:
         """The sample of this id (a lazy data set may list its rows' ids as `ids`, so that none is loaded to be found).

@@ -56,6 +56,32 @@ class TabularNet(nn.Module):
         return self.tables[step][encoded]
 
 
+class LinearNet(nn.Module):
+    """A log-linear policy of one step over candidates with features: π(r | prompt) ∝ exp(θ·φ[prompt, r]).
+
+    Args:
+        features: φ, float32 [P, R, d]; an observation is the prompt's number, float32 [B, 1].
+        start: θ at first [d]; 0 if left out, which is uniform.
+    """
+
+    def __init__(self, features: Array, start: Array | None = None) -> None:
+        super().__init__()
+        self.register_buffer("features", torch.as_tensor(features, dtype=torch.float32))
+        width = self.features.shape[-1]
+        self.theta = nn.Parameter(torch.zeros(width) if start is None else torch.as_tensor(start, dtype=torch.float32))
+
+    def encoder(self, observation: Tensor) -> Tensor:
+        """float32 [B, R, d]: the candidates' features."""
+        return self.features[observation[:, 0].long()]
+
+    def logits(self, encoded: Tensor, tokens: Tensor, step: int) -> Tensor:
+        """[B, R]."""
+        return encoded @ self.theta
+
+
+Net = CategoricalNet | TabularNet | LinearNet
+
+
 class CategoricalPolicy:
     """A policy of a fixed number of steps, each over its own words.
 
@@ -68,7 +94,7 @@ class CategoricalPolicy:
 
     def __init__(
         self,
-        module: CategoricalNet | TabularNet,
+        module: Net,
         vocabularies: Sequence[Sequence[str]],
         *,
         observe: Callable[[Sample], Array],
@@ -77,7 +103,7 @@ class CategoricalPolicy:
     ) -> None:
         self.module, self.vocabularies = module, [list(words) for words in vocabularies]
         self.observe, self.render, self.read = observe, render, read
-        self.copies: dict[str, CategoricalNet | TabularNet] = {}
+        self.copies: dict[str, Net] = {}
 
     def sample(self, samples: Sequence[Sample], n: int, *, generator: Streams, greedy: bool = False) -> Rollouts:
         """n attempts for each sample; see `types.Policy`.
@@ -139,7 +165,7 @@ class CategoricalPolicy:
         """Keep a frozen copy of the policy as it is now."""
         self.copies[name] = copying.deepcopy(self.module).requires_grad_(False)
 
-    def _encode(self, module: CategoricalNet | TabularNet, samples: Sequence[Sample]) -> Tensor:
+    def _encode(self, module: Net, samples: Sequence[Sample]) -> Tensor:
         return module.encoder(torch.from_numpy(np.stack([self.observe(sample) for sample in samples])))
 
     def _rollouts(self, samples: list[Sample], tokens: Array, logprobs: Array, group: Array) -> Rollouts:

@@ -366,3 +366,10 @@ def test_weights_that_no_process_reached_stay():
     optimiser.step(rate=0.1, clip=1.0)
     moved = {name for name, p in module.named_parameters() if not torch.equal(p, before[name])}
     assert moved == {"used.weight", "used.bias", "far.weight", "far.bias"}
+
+
+def test_gradients_that_an_earlier_training_left_behind_are_forgotten() -> None:
+    module = torch.nn.Linear(2, 1)
+    module(torch.ones(1, 2)).sum().backward()
+    optimiser = Optimiser(module, betas=(0.9, 0.999), weight_decay=0.0)
+    assert not any(optimiser.reached())

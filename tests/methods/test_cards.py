@@ -46,7 +46,8 @@ def test_the_listing_has_a_row_for_every_method() -> None:
 @pytest.mark.parametrize("slug", slugs())
 def test_a_card_shows_claim_settings_and_how_to_use_it(slug: str, tmp_path: Path) -> None:
     page, card = card_page(slug, results=tmp_path), find(slug).card
-    for text in (card.title, card.source, card.claim, card.problem, f"steelyard run {slug} --model", *card.limits):
+    used = card.usage or f"steelyard run {slug} --model"
+    for text in (card.title, card.source, card.claim, card.problem, used, *card.limits):
         assert text in page
     for name, value in card.settings.items():
         assert f"| {name} | {value} |" in page
