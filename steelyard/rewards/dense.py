@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -11,9 +12,21 @@ from steelyard.rewards.combinators import Combination, call
 from steelyard.rewards.core import Expression
 from steelyard.types import PER_BRANCH, Array, GroupKey, Rollouts, Scores, Status, SteelyardError, group_index
 
-SOURCE = "arXiv 2601.03525, sheet 06"
-WeighTests = Callable[[Array, Array], Array]
-"""Pass rates [G, K] and which tests there are, bool [G, K], to weights [G, K]."""
+
+
+@dataclass(frozen=True)
+class WeighTests:
+    """Pass rates [G, K] and which tests there are, bool [G, K], to weights [G, K]; prints as the call that made it."""
+
+    name: str
+    function: Callable[[Array, Array], Array]
+
+    def __call__(self, rate: Array, present: Array) -> Array:
+        """Weights [G, K]."""
+        return self.function(rate, present)
+
+    def __repr__(self) -> str:
+        return self.name
 
 
 class DenseRewards(NamedTuple):
@@ -53,7 +66,11 @@ def density(rate: Array, present: Array, *, sigma: float) -> Array:
 
 def difficulty(*, alpha: float) -> WeighTests:
     """w_j = exp(−α ρ_j): rare passes weigh more; α = 0 counts every test once."""
-    return lambda rate, present: np.where(present, np.exp(-alpha * np.where(present, rate, 0.0)), 0.0)
+
+    def weigh(rate: Array, present: Array) -> Array:
+        return np.where(present, np.exp(-alpha * np.where(present, rate, 0.0)), 0.0)
+
+    return WeighTests(f"difficulty(alpha={alpha:g})", weigh)
 
 
 def calibrated(*, alpha: float = 3.0, sigma: float = 0.1, delta: float = 1e-6) -> WeighTests:
@@ -64,8 +81,12 @@ def calibrated(*, alpha: float = 3.0, sigma: float = 0.1, delta: float = 1e-6) -
     """
     if not (sigma > 0 and delta > 0):
         raise SteelyardError(f"calibrated(sigma={sigma}, delta={delta}) divides by nothing; both must be positive")
-    weigh = difficulty(alpha=alpha)
-    return lambda rate, present: weigh(rate, present) / (density(rate, present, sigma=sigma) + delta)
+    rare = difficulty(alpha=alpha)
+
+    def weigh(rate: Array, present: Array) -> Array:
+        return rare(rate, present) / (density(rate, present, sigma=sigma) + delta)
+
+    return WeighTests(f"calibrated(alpha={alpha:g}, sigma={sigma:g}, delta={delta:g})", weigh)
 
 
 def dense_rewards(passed: Array, group: Array, *, weigh: WeighTests, gamma: float = 1.0) -> DenseRewards:
@@ -155,4 +176,4 @@ def dense_tests(
         status = np.where(np.isnan(found.trajectory), status, Status.SCORED)
         return Scores(found.trajectory, status, found.turn, parts=parts, seconds=scores[0].seconds)
 
-    return Combination(call("dense_tests", [reward], gamma=gamma), [reward], combine)
+    return Combination(call("dense_tests", [reward], weigh=weighing, gamma=gamma), [reward], combine)

@@ -9,6 +9,7 @@ from tests.golden.cream import cream
 from tests.golden.g_ra import g_ra
 from tests.golden.rova import rova
 from tests.golden.rpo import rpo_case
+from tests.golden.verpo import verpo
 
 Adapter = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]
 
@@ -17,4 +18,5 @@ ADAPTERS: dict[str, Adapter] = {
     "g-ra": g_ra,
     "rova": rova,
     "rpo": rpo_case,
+    "VeRPO": verpo,
 }

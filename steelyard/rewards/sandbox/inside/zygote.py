@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import gc
 import importlib
 import json
@@ -106,6 +107,7 @@ class Zygote:
             theirs.close()
             return child, ours.detach()
         try:
+            os.setsid()  # a signal to the group of the fork server must not be its to send
             self._become(theirs.fileno())
             jail.limit_child(self.limits)
             gc.enable()
@@ -135,6 +137,8 @@ class Zygote:
 
 def _end(program: int) -> None:
     os.kill(program, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(program, signal.SIGKILL)  # in a cage its namespace ended with it; elsewhere its group has to
     os.waitpid(program, 0)
 
 
