@@ -13,7 +13,7 @@ export PYTHONUNBUFFERED := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fast lint format types docs evidence bench clean
+.PHONY: help setup demo test fast verl lint format types docs evidence bench clean
 
 help: ## this list
 	@echo "Steelyard. The first command that needs it makes .venv (about 2 minutes, once)."
@@ -49,6 +49,16 @@ test: $(STAMP) lint ## lint, then every test (about 3 minutes)
 fast: $(STAMP) ## the tests that are not marked slow
 	@$(BIN)/python -m pytest -q -n $(WORKERS) -m "not slow"
 
+verl: .venv-verl/.steelyard-setup ## the tests of the ways to TRL and verl, in .venv-verl (2.2 GB; verl wants older transformers)
+	@.venv-verl/bin/python -m pytest -q tests/engines
+
+.venv-verl/.steelyard-setup: pyproject.toml
+	@echo "==> Setting up .venv-verl (about 2 minutes, once)"
+	@test -x .venv-verl/bin/python || $(PYTHON) -m venv .venv-verl
+	@.venv-verl/bin/python -m pip install -qq $(TORCH)
+	@.venv-verl/bin/python -m pip install -qq -e '.[math,trl,verl,video]' pytest hypothesis
+	@touch $@
+
 lint: $(STAMP) ## ruff: rules and format
 	@echo "==> Linting"
 	@$(BIN)/ruff check .
@@ -81,4 +91,4 @@ bench: .venv/.steelyard-bench ## the benchmarks beside their peers (about 10 min
 	@touch $@
 
 clean: ## remove .venv, caches and built pages; runs and results stay
-	rm -rf .venv site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-verl site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -29,9 +29,9 @@ FLOORS = {
 }
 """Part of the house to floor: imports point down, or stay within a part."""
 
-SIDEWAYS = {("audits", "worlds"), ("worlds", "learn"), ("methods", "report")}
+SIDEWAYS = {("audits", "worlds"), ("worlds", "learn"), ("methods", "report"), ("rewards", "policies")}
 """Neighbours that may meet: PVRBench asks in the video world's words; a world trains its own base policy; a study
-ends with its page."""
+ends with its page; learned rewards and local judges load models as policies do."""
 
 APART = {"rewards": {"learn"}, "learn": {"rewards"}}
 """Whatever the floors say: these never meet."""

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from steelyard.rewards.answers import answer_text, think_text
-from steelyard.rewards.judges.templates import QUALITIES, parse_quality, quality_prompt
+from steelyard.rewards.judges.parsing import parse_quality
+from steelyard.rewards.judges.templates import QUALITIES, quality_prompt
 from steelyard.types import Judge, Sample, SteelyardError
 
 QualityRule: TypeAlias = Callable[[Sample, str, str], Mapping[str, float] | None]

@@ -16,10 +16,11 @@ FAULT, INTERRUPTED = 1, 130
 EXTRAS = {
     "train": ("torch", "transformers", "peft", "accelerate", "safetensors", "tensorboard", "tokenizers"),
     "video": ("cv2", "av", "PIL"),
-    "judge": ("openai",),
+    "judge": ("openai", "diskcache"),
     "data": ("pyarrow",),
     "report": ("plotly", "jinja2"),
     "trl": ("trl", "datasets"),
+    "verl": ("verl", "tensordict", "omegaconf"),
 }
 
 

@@ -1,5 +1,7 @@
-"""Other people's machines: a reward leaves the house as the callable that their trainer asks for."""
+"""Other people's machines: a reward, or a whole recipe, leaves the house in the form that their trainer asks for."""
 
+from steelyard.engines.export import export_trl, export_verl
 from steelyard.engines.trl import to_trl
+from steelyard.engines.verl import to_verl, to_verl_batch
 
-__all__ = ["to_trl"]
+__all__ = ["export_trl", "export_verl", "to_trl", "to_verl", "to_verl_batch"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from steelyard.types import Array, Reward, Rollouts, Sample, Scores, SteelyardError
+from steelyard.types import Actions, Array, Reward, Rollouts, Sample, Scores, SteelyardError
 
 TrlReward = Callable[..., list[float | None]]
 """What `GRPOTrainer(reward_funcs=…)` takes: (prompts, completions, **columns) to one number or None a row."""
@@ -23,8 +23,9 @@ def to_trl(reward: Reward) -> TrlReward:
     The data set's columns are the columns that the reward reads. Chat completions become their text. Consecutive
     rows with equal prompts are one group; TRL keeps the attempts at a prompt beside each other, but cuts its batch
     over processes, so give every process whole groups where a reward compares rows of a group. A NaN becomes None,
-    which TRL leaves out of its mean. Every named part is logged as `reward_part/<name>` (the mean of the rows that
-    it could judge) and the share of rows without a verdict as `reward_nan/<reward>`, where this TRL lets rewards log.
+    which TRL leaves out of its mean. Weights that are scheduled follow TRL's step. Every named part is logged as
+    `reward_part/<name>` (the mean of the rows that it could judge) and the share of rows without a verdict as
+    `reward_nan/<reward>`, where this TRL lets rewards log.
 
     Args:
         reward: any reward; a sum keeps its parts in the log.
@@ -41,7 +42,10 @@ def to_trl(reward: Reward) -> TrlReward:
 
     def trl_reward(prompts: Sequence[Any], completions: Sequence[Any], **keywords: Any) -> list[float | None]:
         columns = {name: column for name, column in keywords.items() if name not in NOT_COLUMNS}
-        scores = reward(_rollouts(reward.name, prompts, completions, columns))
+        if hasattr(reward, "at_step") and (state := keywords.get("trainer_state")):
+            reward.at_step(state.global_step)
+        scores = reward(trl_rollouts(reward.name, prompts, completions, columns))
+        trl_reward.parts = scores.parts  # type: ignore[attr-defined]  # what SteelyardGRPOTrainer's chain may read
         if log := keywords.get("log_metric"):
             _log_parts(log, reward.name, scores)
         return [None if math.isnan(value) else float(value) for value in scores.values]
@@ -51,14 +55,25 @@ def to_trl(reward: Reward) -> TrlReward:
     return trl_reward
 
 
-def _rollouts(
-    name: str, prompts: Sequence[Any], completions: Sequence[Any], columns: Mapping[str, Sequence[Any]]
+def trl_rollouts(
+    name: str,
+    prompts: Sequence[Any],
+    completions: Sequence[Any],
+    columns: Mapping[str, Sequence[Any]],
+    *,
+    group: Array | None = None,
+    actions: Actions | None = None,
 ) -> Rollouts:
+    """TRL's lists as rollouts; consecutive rows with equal prompts are one group unless `group` [N] says otherwise.
+
+    Raises:
+        SteelyardError: naming `name`, if a column has another number of rows than the completions.
+    """
     for column, values in {"prompts": prompts, **columns}.items():
         if len(values) != len(completions):
             counts = f"{len(values)} rows for {len(completions)} completions"
             raise SteelyardError(f"reward {name!r}: TRL gave {column!r} {counts}; give one each")
-    group = consecutive_groups(prompts)
+    group = consecutive_groups(prompts) if group is None else group
     starts = np.unique(group, return_index=True)[1]
     samples = [Sample(f"trl-{row}", prompts[row]) for row in starts]
     return Rollouts(
@@ -66,6 +81,7 @@ def _rollouts(
         completions=[completion_text(completion) for completion in completions],
         group=group,
         columns=dict(columns),
+        actions=actions,
     )
 
 

@@ -63,6 +63,27 @@ def advantages_of(scores: Scores) -> Advantages:
     return Advantages(np.where(finite, scores.values, 0.0), finite.astype(np.float32))
 
 
+def applied(transform: AdvantageTransform, rollouts: Rollouts, scores: Scores) -> Advantages:
+    """What a chain makes of scores, checked: one finite advantage for every row that counts.
+
+    Raises:
+        SteelyardError: for another number of rows, a weight that is negative or not finite, or a row that counts
+            without a finite advantage.
+    """
+    advantages = transform(advantages_of(scores), rollouts, scores)
+    if len(advantages.values) != len(rollouts):
+        counts = f"{len(advantages.values)} advantages for {len(rollouts)} rollouts"
+        raise SteelyardError(f"{transform!r} gave {counts}; one a row is needed")
+    unusable = ~(np.isfinite(advantages.weights) & (advantages.weights >= 0))
+    if unusable.any():
+        row = int(unusable.argmax())
+        raise SteelyardError(f"the weight of row {row} is {advantages.weights[row]}; it must be 0 or more")
+    wrong = ~np.isfinite(advantages.values.reshape(len(rollouts), -1)).all(axis=1) & (advantages.weights > 0)
+    if wrong.any():
+        raise SteelyardError(f"the advantage of row {int(wrong.argmax())} is not finite; give such rows weight 0")
+    return advantages
+
+
 def only(*, branch: int) -> AdvantageTransform:
     """Train on the rows of one branch; all others are left out."""
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steelyard.learn.advantages import advantages_of
+from steelyard.learn.advantages import applied
 from steelyard.learn.config import TrainConfig
 from steelyard.learn.loop import Loop
 from steelyard.learn.recipe import Recipe, SampleStream
@@ -26,7 +26,7 @@ from steelyard.learn.steps import (
     rollout_figures,
     trained_prompts,
 )
-from steelyard.types import Advantages, Policy, Rollouts, Sample, Scores, SteelyardError
+from steelyard.types import Advantages, Policy, Rollouts, Sample, SteelyardError
 
 Evaluate = Callable[[Policy], dict[str, float]]
 PARTS = ("plan", "reward", "advantage", "objective", "curriculum")
@@ -105,7 +105,10 @@ class Trainer:
                 self._tell_step()
                 scores = self.shards.from_main(lambda: self.recipe.reward(rollouts))
             row |= rollout_figures(rollouts, scores)
-            advantages = self._advantages(rollouts, scores)
+            if len(scores) != len(rollouts):
+                counts = f"{len(scores)} scores for {len(rollouts)} rollouts"
+                raise SteelyardError(f"reward {self.recipe.reward.name!r} returned {counts}; one a row is needed")
+            advantages = applied(self.recipe.advantage, rollouts, scores)
             row |= self._learn(rollouts, advantages, rate, watch)
             watch.seconds |= {f"reward/{name}": float(np.nansum(s)) for name, s in scores.seconds.items()}
         return row | {f"seconds/{name}": round(value, 6) for name, value in watch.seconds.items()}
@@ -133,25 +136,6 @@ class Trainer:
                 "the policy's rollouts carry no actions; its sample() must return their log-probabilities"
             )
         return rollouts
-
-    def _advantages(self, rollouts: Rollouts, scores: Scores) -> Advantages:
-        if len(scores) != len(rollouts):
-            name = self.recipe.reward.name
-            raise SteelyardError(
-                f"reward {name!r} returned {len(scores)} scores for {len(rollouts)} rollouts; one a row is needed"
-            )
-        advantages = self.recipe.advantage(advantages_of(scores), rollouts, scores)
-        if len(advantages.values) != len(rollouts):
-            counts = f"{len(advantages.values)} advantages for {len(rollouts)} rollouts"
-            raise SteelyardError(f"{self.recipe.advantage!r} gave {counts}; one a row is needed")
-        unusable = ~(np.isfinite(advantages.weights) & (advantages.weights >= 0))
-        if unusable.any():
-            row = int(unusable.argmax())
-            raise SteelyardError(f"the weight of row {row} is {advantages.weights[row]}; it must be 0 or more")
-        wrong = ~np.isfinite(advantages.values.reshape(len(rollouts), -1)).all(axis=1) & (advantages.weights > 0)
-        if wrong.any():
-            raise SteelyardError(f"the advantage of row {int(wrong.argmax())} is not finite; give such rows weight 0")
-        return advantages
 
     def _learn(self, rollouts: Rollouts, advantages: Advantages, rate: float, watch: Stopwatch) -> dict[str, Any]:
         """All optimiser steps over these rollouts."""

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from tests.golden.brme import brme
+from tests.golden.contrast_instructions import contrast_instructions
 from tests.golden.cream import cream
 from tests.golden.g_ra import g_ra
+from tests.golden.master_rm import master_rm
 from tests.golden.rova import rova
 from tests.golden.rpo import rpo_case
 from tests.golden.verpo import verpo
@@ -14,8 +17,11 @@ from tests.golden.verpo import verpo
 Adapter = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]
 
 ADAPTERS: dict[str, Adapter] = {
+    "brme": brme,
+    "contrast-instructions": contrast_instructions,
     "cream": cream,
     "g-ra": g_ra,
+    "master-rm": master_rm,
     "rova": rova,
     "rpo": rpo_case,
     "VeRPO": verpo,

@@ -16,7 +16,7 @@ from steelyard.perturb.video import functional, kept_frames
 from steelyard.rewards.answers import ACCURACY, answer_text, correct, think_format
 from steelyard.rewards.consistency import kl_consistency, topk_kl
 from steelyard.rewards.core import Expression, reward
-from steelyard.rewards.judges.templates import released_parse_score
+from steelyard.rewards.judges.parsing import released_parse_score
 from steelyard.rewards.shaping import length_bonus
 from steelyard.types import Rollouts, Sample, Scores
 

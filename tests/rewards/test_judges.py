@@ -3,9 +3,7 @@
 import json
 import math
 import threading
-import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from hypothesis import given
@@ -23,73 +21,7 @@ from steelyard.rewards.judges import (
     similarity_prompt,
 )
 from steelyard.types import Judge, Status, SteelyardError
-
-
-class Server(ThreadingHTTPServer):
-    """A small chat endpoint that does what the last message says."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.requests: list[dict] = []
-        self.keys: list[str | None] = []
-        self.at_once = self.most_at_once = 0
-        self.broken_once = False
-        self.lock = threading.Lock()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/v1"
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        with self.server.lock:
-            self.server.requests.append(body)
-            self.server.keys.append(self.headers.get("Authorization"))
-            self.server.at_once += 1
-            self.server.most_at_once = max(self.server.most_at_once, self.server.at_once)
-        try:
-            self.answer(body["messages"][-1]["content"])
-        finally:
-            with self.server.lock:
-                self.server.at_once -= 1
-
-    def answer(self, text: str) -> None:
-        if text == "slow":
-            time.sleep(1.5)
-        if text.startswith("wait"):
-            time.sleep(0.1)
-        if text == "once" and not self.server.broken_once:
-            self.server.broken_once = True
-            return self.send(500, b'{"error": {"message": "try again"}}')
-        if text == "500":
-            return self.send(500, b'{"error": {"message": "broken"}}')
-        if text == "garbage":
-            return self.send(200, b"<html>\x00 not JSON")
-        if text == "other":
-            return self.send(200, b'{"choices": []}')
-        content = {"empty": "", "null": None}.get(text, f"echo {text}")
-        reply = {"id": "1", "object": "chat.completion", "created": 0, "model": "m"}
-        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": content}}
-        self.send(200, json.dumps({**reply, "choices": [choice]}).encode())
-
-    def send(self, code: int, body: bytes) -> None:
-        self.send_response(code)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        try:
-            self.wfile.write(body)
-        except (BrokenPipeError, ConnectionResetError):
-            self.close_connection = True  # the client gave up waiting: that is the case under test
-
-    def log_message(self, *args: object) -> None:
-        return None
+from tests.rewards.chat_server import Server
 
 
 @pytest.fixture

@@ -5,12 +5,16 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from threading import Lock
+from pathlib import Path
+from threading import BoundedSemaphore
 from typing import Any
 
+from steelyard.rewards.judges.cache import AnswerCache, through_cache
+from steelyard.rewards.judges.limits import RateLimit
+from steelyard.rewards.judges.usage import Prices, Usage
 from steelyard.types import Prompt, SteelyardError
 
 log = logging.getLogger(__name__)
@@ -20,7 +24,8 @@ class EndpointJudge:
     """Asks a chat model over HTTP, several prompts at a time.
 
     A request that fails after the client's own retries gives None and is counted in `failures` by the kind of
-    error; it is never turned into a text or a score.
+    error; it is never turned into a text or a score. So does an answer that the endpoint cut off at `max_tokens`.
+    `usage` counts requests, tokens and failures; `report()` adds the cost.
 
     Args:
         model: the name that the endpoint knows.
@@ -28,9 +33,17 @@ class EndpointJudge:
         api_key_env: environment variable that holds the key; None: the endpoint needs no key.
         temperature: 0 for the same answer every time, as far as the endpoint can.
         max_tokens: longest answer.
-        concurrency: requests in flight at once.
-        timeout: seconds before a request counts as failed.
-        retries: how often the client tries again after a connection error, 408, 409, 429 or 5xx.
+        concurrency: requests in flight at once, whoever asks.
+        timeout: seconds before an attempt counts as failed, the whole reply included.
+        retries: how often the client tries again after a connection error, a time-out, 408, 409, 429 or 5xx; it waits
+            as long as the endpoint's Retry-After says (two minutes at most), else exponentially longer each time.
+        limit: requests and tokens a minute; may be shared by judges.
+        cache: a folder for answers; equal questions to the same model with the same settings are then asked once.
+        prices: of a million tokens, for the report.
+        options: further fields of the request's body (`seed`, `top_p`, `reasoning_effort`, …).
+
+    Raises:
+        SteelyardError: for settings out of range; at the first request, if the endpoint refuses the key or the model.
     """
 
     def __init__(
@@ -44,19 +57,39 @@ class EndpointJudge:
         concurrency: int = 8,
         timeout: float = 60.0,
         retries: int = 2,
+        limit: RateLimit | None = None,
+        cache: str | Path | AnswerCache | None = None,
+        prices: Prices | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         if concurrency < 1:
             raise SteelyardError(f"judge {model!r}: concurrency is {concurrency}; at least 1 request must be in flight")
+        if not (timeout > 0 and max_tokens >= 1 and retries >= 0 and temperature >= 0):
+            given = f"timeout={timeout}, max_tokens={max_tokens}, retries={retries}, temperature={temperature}"
+            raise SteelyardError(f"judge {model!r} cannot have {given}; the first two are positive, no other negative")
         self.model, self.base_url, self.api_key_env = model, base_url, api_key_env
         self.temperature, self.max_tokens = temperature, max_tokens
         self.concurrency, self.timeout, self.retries = concurrency, timeout, retries
-        self.failures: Counter[str] = Counter()
-        self._lock = Lock()
+        self.limit, self.prices, self.options = limit or RateLimit(), prices, dict(options or {})
+        self.cache = cache if isinstance(cache, AnswerCache) or cache is None else AnswerCache(cache)
+        self.usage = Usage()
+        self._in_flight = BoundedSemaphore(concurrency)
 
     @property
     def name(self) -> str:
         """How logs call it."""
         return self.model
+
+    @property
+    def failures(self) -> Counter[str]:
+        """Prompts without an answer, by the kind of error."""
+        return self.usage.failures
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that determines an answer beside the prompt."""
+        said = {"model": self.model, "temperature": self.temperature, "max_tokens": self.max_tokens}
+        return {"endpoint": self.base_url or os.environ.get("OPENAI_BASE_URL"), **said, "options": self.options}
 
     def __repr__(self) -> str:
         return f"EndpointJudge({self.model!r}, base_url={self.base_url!r}, temperature={self.temperature})"
@@ -72,45 +105,90 @@ class EndpointJudge:
             from openai import OpenAI
         except ImportError:
             raise SteelyardError("an endpoint judge needs the openai client; install steelyard[judge]") from None
+        from steelyard.rewards.judges.transport import PatientClient
+
         key = "none" if self.api_key_env is None else os.environ.get(self.api_key_env)
         if not key:
             raise SteelyardError(
                 f"judge {self.model!r}: the environment variable {self.api_key_env} is empty; "
                 "set it to the endpoint's key, or give api_key_env=None (--judge-key-env '') for one without"
             )
-        return OpenAI(api_key=key, base_url=self.base_url, timeout=self.timeout, max_retries=self.retries)
+        http = PatientClient(
+            limit=self.limit, usage=self.usage, deadline=self.timeout, answer_tokens=self.max_tokens,
+            timeout=self.timeout,
+        )  # fmt: skip
+        return OpenAI(
+            api_key=key, base_url=self.base_url, timeout=self.timeout, max_retries=self.retries, http_client=http
+        )
 
     def ask(self, prompts: Sequence[Prompt]) -> list[str | None]:
-        """One answer a prompt, in order; None (counted in `failures`) where the endpoint gave none."""
-        if not prompts:
-            return []
-        _ = self.client
-        with ThreadPoolExecutor(min(self.concurrency, len(prompts))) as pool:
-            return list(pool.map(self._one, prompts))
+        """One answer a prompt, in order; None (counted in `failures`) where the endpoint gave none.
 
-    def _one(self, prompt: Prompt) -> str | None:
+        Raises:
+            SteelyardError: if the endpoint refuses the key or the model before it has answered anything.
+        """
+        fixed = self.temperature == 0
+        return through_cache(self.cache, self.settings, prompts, self._ask, self.usage, same_each_time=fixed)
+
+    def report(self) -> dict[str, Any]:
+        """What was asked and what it took: see `Usage.report`."""
+        return self.usage.report(self.prices)
+
+    def _ask(self, pairs: list[tuple[str, Prompt]]) -> dict[str, str | None]:
+        if not pairs:
+            return {}
+        _ = self.client
+        with ThreadPoolExecutor(min(self.concurrency, len(pairs)), thread_name_prefix="judge") as pool:
+            futures = {key: pool.submit(self._one, key, prompt) for key, prompt in pairs}
+            try:
+                return {key: future.result() for key, future in futures.items()}
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def _one(self, key: str, prompt: Prompt) -> str | None:
         from openai import OpenAIError
 
         messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+        body = {"temperature": self.temperature, "max_tokens": self.max_tokens}
         try:
-            reply = self.client.chat.completions.create(
-                model=self.model, messages=messages, temperature=self.temperature, max_tokens=self.max_tokens
-            )
-            text = reply.choices[0].message.content
+            with self._in_flight:
+                reply = self.client.chat.completions.create(
+                    model=self.model, messages=messages, **body, extra_body=self.options
+                )
+            self._count_tokens(reply)
+            text, end = reply.choices[0].message.content, reply.choices[0].finish_reason
         except OpenAIError as error:
-            self._count(type(error).__name__, str(error))
-            return None
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-            self._count("malformed reply", repr(error))
-            return None
-        if isinstance(text, str) and text.strip():
-            return text
-        self._count("empty reply", "no text")
-        return None
+            self._refuse_if_hopeless(error)
+            return self._failed(type(error).__name__, str(error))
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError, RecursionError) as error:
+            return self._failed("malformed reply", repr(error))
+        if end in ("length", "content_filter"):
+            return self._failed("cut off" if end == "length" else "filtered", f"the answer ended by {end!r}")
+        if not isinstance(text, str) or not text.strip():
+            return self._failed("empty reply", "no text")
+        self.usage.add(answers=1)
+        if self.cache is not None:
+            self.cache.put(key, text)
+        return text
 
-    def _count(self, kind: str, why: str) -> None:
-        with self._lock:
-            self.failures[kind] += 1
-            first = self.failures[kind] == 1
-        if first:
+    def _count_tokens(self, reply: Any) -> None:
+        said = getattr(reply, "usage", None)
+        prompt, completion = (getattr(said, name, None) for name in ("prompt_tokens", "completion_tokens"))
+        if isinstance(prompt, int) and isinstance(completion, int) and min(prompt, completion) >= 0:
+            self.usage.add(prompt_tokens=prompt, completion_tokens=completion)
+        else:
+            self.usage.add(unreported=1)
+
+    def _refuse_if_hopeless(self, error: Exception) -> None:
+        """A wrong key or model fails every prompt alike: say so at once, rather than score a whole run as NaN."""
+        status = getattr(error, "status_code", None)
+        if status in (401, 404) and self.usage.answers == 0:
+            what = f"the key in {self.api_key_env}" if status == 401 else f"the model's name and {self.base_url}"
+            raise SteelyardError(f"judge {self.model!r}: the endpoint answers {status}; check {what}") from error
+
+    def _failed(self, kind: str, why: str) -> str | None:
+        """No answer, counted; the first of its kind is told."""
+        if self.usage.failed(kind):
             log.warning("judge %s: %s: %s (further ones are only counted)", self.model, kind, why[:300])
+        return None

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from steelyard.rewards.consistency import Similarity
-from steelyard.rewards.judges.templates import parse_score, similarity_prompt
+from steelyard.rewards.judges.parsing import parse_score
+from steelyard.rewards.judges.templates import similarity_prompt
 from steelyard.types import Array, Judge
 
 

@@ -1,0 +1,205 @@
+"""The endpoint judge under every fault, its retries, rate limit, cache and bookkeeping, over a real socket."""
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from steelyard.rewards.judges import AnswerCache, EndpointJudge, Prices, RateLimit
+from steelyard.rewards.judges.cache import key_of
+from steelyard.rewards.judges.transport import retry_after
+from steelyard.types import SteelyardError
+from tests.rewards.chat_server import RAW, Server
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def judge(server: Server, **options) -> EndpointJudge:
+    return EndpointJudge("m", base_url=server.url, api_key_env=None, **{"timeout": 5.0, "retries": 0, **options})
+
+
+class Clock:
+    """Seconds that pass only while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now, self.slept = 0.0, []
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+@pytest.mark.parametrize("fault", [*RAW, "empty", "blank", "null", "number", "halved", "endless", "cut", "filtered"])
+def test_a_reply_that_is_none_is_none_and_counted_and_its_neighbours_stay(server: Server, fault: str) -> None:
+    asked = judge(server)
+    assert asked.ask(["before", fault, "after"]) == ["echo before", None, "echo after"]
+    assert sum(asked.failures.values()) == 1 and asked.usage.answers == 2
+
+
+@pytest.mark.parametrize("code", ["400", "403", "409", "422", "429", "500", "503"])
+def test_an_error_of_the_endpoint_is_none_and_counted(server: Server, code: str) -> None:
+    asked = judge(server)
+    assert asked.ask([code, "after"]) == [None, "echo after"]
+    assert sum(asked.failures.values()) == 1
+
+
+def test_a_reply_that_comes_byte_by_byte_meets_the_deadline(server: Server) -> None:
+    """Each read is fast enough; the whole is not."""
+    asked = judge(server, timeout=0.5)
+    assert asked.ask(["drip"]) == [None] and dict(asked.failures) == {"APITimeoutError": 1}
+
+
+def test_retry_after_holds_everybody_back(server: Server) -> None:
+    clock = Clock()
+    limit = RateLimit(clock=clock, sleep=clock.sleep)
+    server.retry_after = "0.25"
+    asked = judge(server, retries=1, limit=limit, concurrency=1)
+    assert asked.ask(["busy", "next"]) == ["echo busy", "echo next"]
+    assert asked.usage.requests == 3 and not asked.failures
+    assert clock.slept == [pytest.approx(0.25)], "the request behind the refused one waited on the limit"
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"), [("2", 2.0), ("0.5", 0.5), (None, 0), ("-1", 0), ("soon", 0), ("9999", 0)]
+)
+def test_retry_after_is_read_as_seconds_up_to_two_minutes(header: str | None, seconds: float) -> None:
+    assert retry_after(header) == seconds
+
+
+def test_a_wrong_key_or_model_stops_at_once_but_not_in_the_middle_of_a_run(server: Server) -> None:
+    with pytest.raises(SteelyardError, match="404; check the model's name"):
+        judge(server).ask(["404"])
+    with pytest.raises(SteelyardError, match="401; check the key"):
+        judge(server).ask(["401"])
+    asked = judge(server)
+    assert asked.ask(["a"]) == ["echo a"] and asked.ask(["404"]) == [None]
+
+
+def test_concurrency_bounds_all_callers_together(server: Server) -> None:
+    asked = judge(server, concurrency=2)
+    threads = [threading.Thread(target=asked.ask, args=([f"wait {i} {j}" for j in range(3)],)) for i in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(server.requests) == 9 and server.most_at_once == 2
+
+
+def test_usage_counts_tokens_retries_and_cost(server: Server) -> None:
+    asked = judge(server, retries=1, prices=Prices(prompt=2.0, completion=10.0))
+    asked.ask(["a", "b", "no usage", "odd", "null"])
+    report = asked.report()
+    assert (report["asked"], report["requests"], report["answers"], report["unreported"]) == (5, 5, 4, 2)
+    assert (report["prompt_tokens"], report["completion_tokens"]) == (30, 15)
+    assert report["cost"] == pytest.approx((30 * 2 + 15 * 10) / 1e6) and report["failures"] == {"empty reply": 1}
+
+
+def test_options_travel_in_the_body(server: Server) -> None:
+    judge(server, options={"seed": 7, "reasoning_effort": "low"}).ask(["a"])
+    assert server.requests[0]["seed"] == 7 and server.requests[0]["reasoning_effort"] == "low"
+
+
+# Cache.
+
+
+def test_cache_answers_across_processes_and_keeps_no_failure(server: Server, tmp_path: Path) -> None:
+    code = (
+        "import sys; from steelyard.rewards.judges import EndpointJudge\n"
+        "judge = EndpointJudge('m', base_url=sys.argv[1], api_key_env=None, retries=0, cache=sys.argv[2])\n"
+        "print(judge.ask(['a', 'null', 'a', '500', 'b']), judge.usage.cached)"
+    )
+    command = [sys.executable, "-c", code, server.url, str(tmp_path / "answers")]
+    outs = [subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(2)]
+    assert outs[0].split("] ")[0] == outs[1].split("] ")[0] == "['echo a', None, 'echo a', None, 'echo b'"
+    assert [out.split("] ")[1].strip() for out in outs] == ["1", "3"]
+    asked = [request["messages"][-1]["content"] for request in server.requests]
+    assert sorted(asked) == sorted(["a", "null", "500", "b", "null", "500"])
+
+
+def test_cache_is_keyed_by_all_that_determines_the_answer(server: Server, tmp_path: Path) -> None:
+    cache = AnswerCache(tmp_path)
+    variants = [{}, {"temperature": 0.5}, {"max_tokens": 9}, {"options": {"seed": 1}}]
+    for options in variants:
+        judge(server, cache=cache, **options).ask(["a"])
+    EndpointJudge("other", base_url=server.url, api_key_env=None, cache=cache).ask(["a"])
+    assert len(server.requests) == 5 == len(cache)
+    prompts = ["a", [{"role": "user", "content": "a"}], [{"role": "system", "content": "a"}]]
+    assert len({key_of({"model": "m"}, prompt) for prompt in prompts}) == 3
+
+
+def test_draws_at_a_temperature_are_different_answers(server: Server, tmp_path: Path) -> None:
+    """Five votes of a sampling judge are five questions; of a deterministic one they are one."""
+    drawn = judge(server, temperature=1.0, cache=tmp_path)
+    drawn.ask(["a"] * 5)
+    assert len(server.requests) == 5
+    drawn.ask(["a"] * 6)
+    assert len(server.requests) == 6 and drawn.usage.cached == 5
+
+
+def test_a_folder_that_cannot_hold_a_cache_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(SteelyardError, match="cannot hold a cache"):
+        AnswerCache(tmp_path / "file").get("k")
+
+
+# Rate limit.
+
+
+def test_no_window_holds_more_requests_than_the_limit() -> None:
+    clock = Clock()
+    limit = RateLimit(requests=3, per=60, clock=clock, sleep=clock.sleep)
+    sent = [limit.acquire().at for _ in range(10)]
+    assert all(sum(start <= at < start + 60 for at in sent) <= 3 for start in sent)
+    assert sent[-1] == 180.0
+
+
+def test_no_window_holds_more_tokens_than_the_limit_and_the_true_number_counts() -> None:
+    clock = Clock()
+    limit = RateLimit(tokens=100, per=60, clock=clock, sleep=clock.sleep)
+    first = limit.acquire(90)
+    limit.settle(first, 10)
+    assert limit.acquire(90).at == 0.0 and limit.acquire(20).at == 60.0
+    assert limit.acquire(500).at == 120.0, "dearer than the limit: it waits until nothing else stands there"
+
+
+def test_requests_over_the_socket_keep_to_the_limit_and_retries_count(server: Server) -> None:
+    clock = Clock()
+    limit = RateLimit(requests=2, per=60, clock=clock, sleep=clock.sleep)
+    asked = judge(server, limit=limit, concurrency=1, retries=1)
+    assert asked.ask(["once", "b", "c"]) == ["echo once", "echo b", "echo c"]
+    assert asked.usage.requests == 4 and clock.now == 60.0
+
+
+def test_limit_charges_the_tokens_that_the_endpoint_reports(server: Server) -> None:
+    clock = Clock()
+    limit = RateLimit(tokens=1000, per=60, clock=clock, sleep=clock.sleep)
+    judge(server, limit=limit, concurrency=1, max_tokens=600).ask(["a", "b", "c"])
+    assert clock.now == 0.0, "each was thought to take over 600 and took 15"
+
+
+@pytest.mark.parametrize("options", [{"requests": 0}, {"tokens": -1}, {"per": 0}])
+def test_a_limit_that_lets_nothing_pass_is_refused(options: dict) -> None:
+    with pytest.raises(SteelyardError, match="must be positive"):
+        RateLimit(**options)
+
+
+@pytest.mark.parametrize("options", [{"concurrency": 0}, {"timeout": 0}, {"max_tokens": 0}, {"retries": -1}])
+def test_settings_out_of_range_are_refused(options: dict) -> None:
+    with pytest.raises(SteelyardError, match="judge 'm'"):
+        EndpointJudge("m", **options)
+    with pytest.raises(SteelyardError, match="must be 0 or more"):
+        Prices(prompt=-1, completion=0)
