@@ -11,6 +11,7 @@ from steelyard.types import SteelyardError
 
 _MODULES = {
     "rova": "steelyard.methods.rova",
+    "verpo": "steelyard.methods.verpo",
     "cream": "steelyard.methods.cream",
     "rpo": "steelyard.methods.rpo",
     "grpo": "steelyard.methods.grpo",

@@ -146,7 +146,7 @@ def restore(old: Any, new: Any) -> Any:
     elif isinstance(old, dict):
         merged_pairs = [(key, restore(old[key], value) if key in old else value) for key, value in new.items()]
         old.clear()
-        old.update(merged_pairs)
+        dict.update(old, merged_pairs)
     elif isinstance(old, set):
         old.clear()
         old.update(new)

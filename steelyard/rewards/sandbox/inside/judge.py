@@ -111,10 +111,11 @@ class Judge:
         outcomes: list[tuple[bool, str]] = []
         trouble = self._load()
         for code in codes:
+            if time.monotonic() > self.deadline:
+                outcomes.append((False, "timed out: no time is left for this test"))
+                continue
             if not trouble and self.session.gone:
                 trouble = self._load()
-            if not trouble and time.monotonic() > self.deadline:
-                trouble = "timed out: no time is left for this test"
             why = f"loading: {trouble}" if trouble else self._attempt(lambda: builtins.exec(code, names))  # noqa: B023
             outcomes.append((not why, why))
         return outcomes
