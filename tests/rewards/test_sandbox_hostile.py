@@ -7,11 +7,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from steelyard.rewards.sandbox import Limits, Worker
+from steelyard.rewards.sandbox import Limits, Outcome, Worker
 from tests.rewards.hostile_programs import PROGRAMS, TESTS
 
 pytestmark = pytest.mark.skipif(
@@ -19,13 +20,30 @@ pytestmark = pytest.mark.skipif(
 )
 
 HONEST = "def f(x):\n    return x * x + 17\n"
-LIMITS = Limits(seconds=0.3, total_seconds=0.7, memory=192 << 20, files=2 << 20, output=1 << 20)
+LIMITS = Limits(seconds=0.4, total_seconds=0.8, memory=192 << 20, files=2 << 20, output=1 << 20)
+
+
+def judged_honest(worker: Worker) -> Outcome:
+    """The honest program, with all the time that a busy machine may need."""
+    worker.limits = replace(LIMITS, seconds=10.0, total_seconds=20.0)
+    try:
+        return worker.judge(HONEST, TESTS)
+    finally:
+        worker.limits = LIMITS
 
 
 @pytest.fixture(scope="module")
 def worker() -> Iterator[Worker]:
     with Worker(LIMITS) as made:
         yield made
+
+
+@pytest.fixture
+def patient(worker: Worker) -> Iterator[Worker]:
+    """The same worker, with time enough for a busy machine."""
+    worker.limits = replace(LIMITS, seconds=10.0, total_seconds=20.0)
+    yield worker
+    worker.limits = LIMITS
 
 
 def descendants(pid: int) -> int:
@@ -52,17 +70,17 @@ def test_there_are_enough() -> None:
 
 
 def test_the_honest_program_passes_every_test(worker: Worker) -> None:
-    assert worker.judge(HONEST, TESTS).passed == (True,) * len(TESTS)
+    assert judged_honest(worker).passed == (True,) * len(TESTS)
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_hostile_program_gains_nothing(worker: Worker, name: str) -> None:
-    worker.judge(HONEST, TESTS)
+    judged_honest(worker)
     before, server = descendants(worker.process.pid), worker.process.pid
     outcome = worker.judge(PROGRAMS[name], TESTS)
     assert outcome.passed == (False,) * len(TESTS), outcome
     assert all(outcome.why) and not outcome.error
-    after = worker.judge(HONEST, TESTS)
+    after = judged_honest(worker)
     assert after.passed == (True,) * len(TESTS), after.why
     assert worker.process.pid == server, "the sandbox had to be started anew"
     assert settled(worker, before) <= before, "it left processes behind"
@@ -81,9 +99,9 @@ def f(where):
 """
 
 
-def test_nothing_is_written_outside(worker: Worker, tmp_path: Path) -> None:
+def test_nothing_is_written_outside(patient: Worker, tmp_path: Path) -> None:
     places = [str(tmp_path / "x"), str(Path.cwd() / "x"), str(Path.home() / "x"), f"{os.path.dirname(sys.executable)}/x"]
-    assert worker.judge(MARKS, [f"assert f({places!r}) == []"]).passed == (True,)
+    assert patient.judge(MARKS, [f"assert f({places!r}) == []"]).passed == (True,)
     assert not any(Path(place).exists() for place in places)
 
 
@@ -118,16 +136,16 @@ def f():
 
 
 @pytest.mark.parametrize("name", LEAVES)
-def test_nothing_is_left_for_a_later_program(worker: Worker, name: str) -> None:
-    assert worker.judge(LEAVES[name] + "\ndef f(): return 1", ["f()"]).passed is not None
+def test_nothing_is_left_for_a_later_program(patient: Worker, name: str) -> None:
+    assert patient.judge(LEAVES[name] + "\ndef f(): return 1", ["f()"]).passed is not None
     clean = "assert f() == (['room'], [], '0o40700', True, 0, 2.0, False)"
-    outcome = worker.judge(LOOKS, [clean])
+    outcome = patient.judge(LOOKS, [clean])
     assert outcome.passed == (True,), outcome.why
 
 
-def test_a_program_of_the_same_job_starts_anew_after_a_crash(worker: Worker) -> None:
+def test_a_program_of_the_same_job_starts_anew_after_a_crash(patient: Worker) -> None:
     program = "import os\nopen('/tmp/x', 'a').write('x')\nn = 0\ndef f(x):\n global n\n n += 1\n return os._exit(0) if x else n"
-    outcome = worker.judge(program, ["assert f(0) == 1", "assert f(0) == 2", "f(1)", "assert f(0) == 1"])
+    outcome = patient.judge(program, ["assert f(0) == 1", "assert f(0) == 2", "f(1)", "assert f(0) == 1"])
     assert outcome.passed == (True, True, False, True)
 
 
@@ -144,7 +162,30 @@ def f():
 """
 
 
-def test_what_a_program_sees(worker: Worker) -> None:
+@pytest.mark.parametrize("open_before", [17, 18, 19, 90])
+def test_no_descriptor_of_ours_reaches_a_program(open_before: int) -> None:
+    program = """
+import os
+def f():
+    kinds = []
+    for fd in range(5000):
+        try: os.fstat(fd)
+        except OSError: continue
+        kinds.append(fd)
+        if fd > 2 and fd != 20: os.write(fd, b'{"tests":[[true,""]]}')
+    return kinds
+"""
+    files = [open(os.devnull) for _ in range(open_before)]
+    try:
+        with Worker(replace(LIMITS, seconds=10.0, total_seconds=20.0)) as worker:
+            assert worker.judge(program, ["assert f() == [0, 1, 2, 20]", "assert f() == 5"]).passed == (True, False)
+            assert worker.judge(HONEST, TESTS).passed == (True,) * len(TESTS)
+    finally:
+        for file in files:
+            file.close()
+
+
+def test_what_a_program_sees(patient: Worker) -> None:
     test = """
 import os
 pid, root, environment, proc, inet, devices, files, folder = f()
@@ -153,13 +194,13 @@ assert not set(root) & {'home', 'work', 'mnt', 'proc', 'sys', 'run', 'var', 'srv
 assert devices == ['full', 'null', 'random', 'urandom', 'zero']
 assert set(environment) <= {'PATH', 'HOME', 'LANG', 'PYTHONHASHSEED', 'PWD', 'LC_CTYPE'}
 """
-    outcome = worker.judge(SEES, [test])
+    outcome = patient.judge(SEES, [test])
     assert outcome.passed == (True,), outcome.why
 
 
 def test_the_sandbox_ends_with_us() -> None:
     code = (
-        "from steelyard.rewards.sandbox import Limits, Worker; import os, sys\n"
+        "from steelyard.rewards.sandbox import Limits, Outcome, Worker; import os, sys\n"
         "w = Worker(Limits()); w.judge('x = 1', ['assert x == 1']); print(w.process.pid, flush=True)\n"
         "os.kill(os.getpid(), 9)"
     )
@@ -172,11 +213,11 @@ def test_the_sandbox_ends_with_us() -> None:
     raise AssertionError("the sandbox lived on")
 
 
-def test_no_network_reaches_us(worker: Worker) -> None:
+def test_no_network_reaches_us(patient: Worker) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0.2)
         port = server.getsockname()[1]
         program = f"import socket\ndef f(): return socket.create_connection(('127.0.0.1', {port}), 1)"
-        assert worker.judge(program, ["f()"]).passed == (False,)
+        assert patient.judge(program, ["f()"]).passed == (False,)
         with pytest.raises(TimeoutError):
             server.accept()

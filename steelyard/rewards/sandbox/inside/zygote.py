@@ -19,8 +19,8 @@ from steelyard.rewards.sandbox.inside.judge import judge
 from steelyard.rewards.sandbox.inside.servant import Servant
 
 TEMPORARY = "/tmp"  # noqa: S108
-_LINK = 20
-"""The descriptor by which a program, and a judge, know their link; none below it but the standard streams stays open."""
+_REPORT, _LINK, _MANY = 3, 20, 1 << 20
+"""The descriptors of the fork server's link to the host, and of a program's or judge's; nothing else stays open there."""
 
 _ANOTHER, _DONE = b"a", b"d"
 _JOBS = 100
@@ -178,10 +178,13 @@ def main(descriptor: str, limits: str, caged: str) -> None:
     """Warm up, then serve the host on a descriptor."""
     _warm_up()
     settled = json.loads(limits)
+    if int(descriptor) != _REPORT:
+        os.dup2(int(descriptor), _REPORT, inheritable=False)
+    os.closerange(_REPORT + 1, _MANY)  # whatever number the host gave it, and whatever else came along
     if caged == "caged":
         jail.limit(settled)
-    zygote = Zygote(int(descriptor), settled, caged=caged == "caged")
-    os.write(int(descriptor), b"r")
+    zygote = Zygote(_REPORT, settled, caged=caged == "caged")
+    os.write(_REPORT, b"r")
     jail.nothing_open()
     zygote.serve()
 
