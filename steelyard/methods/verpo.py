@@ -68,7 +68,9 @@ EVIDENCE = Experiment(
         "reversed": functools.partial(verpo, weigh=calibrated(alpha=-5.0)),
         "verpo": verpo,
     },
-    train=TrainConfig(steps=400, prompts=8, optimiser="sgd", lr=240.0, schedule="constant", grad_clip=float("inf"), micro_rows=80),
+    train=TrainConfig(
+        steps=400, prompts=8, optimiser="sgd", lr=240.0, schedule="constant", grad_clip=float("inf"), micro_rows=80
+    ),
     measure=measure,  # type: ignore[arg-type]
     claims=(
         Claim("VeRPO solves more than the outcome alone", "pass_at_1", "verpo", "outcome", at_least=0.3),

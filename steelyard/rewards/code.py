@@ -29,7 +29,7 @@ def program_text(completion: str, *, languages: Sequence[str] = _PYTHON) -> str:
     """
     blocks = _FENCE.findall(completion)
     named = [text for language, text in blocks if language.lower() in languages]
-    return (named or [text for _, text in blocks] or [completion])[-1]  # type: ignore[no-any-return]
+    return (named or [text for _, text in blocks] or [completion])[-1]
 
 
 @reward(batch=True)
@@ -50,8 +50,8 @@ def code_tests(
     `test_weights`, one number a test. The program runs in the sandbox and never sees the tests; see the page on it.
 
     `steps` holds p, 1 or 0 a test: float32 [N, K], or [N, T, K] where a row has turns; NaN where a row has fewer. A
-    time-out, a crash or a program that does not load is a fail. A row that the sandbox could not judge is NaN (`FAILED`),
-    one without tests too (`NOT_APPLICABLE`).
+    time-out, a crash or a program that does not load is a fail. A row that the sandbox could not judge is NaN
+    (`FAILED`), one without tests too (`NOT_APPLICABLE`).
 
     Args:
         seconds: of wall time to load the program, and for each test; total_seconds: for a program with all its tests.
@@ -156,8 +156,8 @@ def output_tests(
 ) -> Scores:
     """Share of cases for which a program in any language writes the right output.
 
-    Columns: `completion`, the program; `cases`, a list of `{"input": text, "output": text}`. Each case runs in a sandbox
-    of its own; its output is compared here, white space at the ends of lines and of the text aside. `steps` holds
+    Columns: `completion`, the program; `cases`, a list of `{"input": text, "output": text}`. Each case runs in a
+    sandbox of its own; its output is compared here, white space at the ends of lines and of the text aside. `steps` holds
     float32 [N, K], 1 or 0 a case. A time-out, too much output or an exit code but 0 is a fail.
 
     Args:

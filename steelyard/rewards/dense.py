@@ -13,7 +13,6 @@ from steelyard.rewards.core import Expression
 from steelyard.types import PER_BRANCH, Array, GroupKey, Rollouts, Scores, Status, SteelyardError, group_index
 
 
-
 @dataclass(frozen=True)
 class WeighTests:
     """Pass rates [G, K] and which tests there are, bool [G, K], to weights [G, K]; prints as the call that made it."""
@@ -139,7 +138,8 @@ def _solved(p: Array, present: Array, there: Array) -> Array:
     n, turns = there.shape
     last = turns - 1 - there[:, ::-1].argmax(axis=1) if turns else np.zeros(n, np.int64)
     final = p[np.arange(n), last] if turns else np.zeros((n, p.shape[2]))
-    return ((final > 0) | ~present).all(axis=1) & present.any(axis=1)
+    solved = ((final > 0) | ~present).all(axis=1) & present.any(axis=1)
+    return np.asarray(solved)
 
 
 def dense_tests(

@@ -1,4 +1,5 @@
 """Programs that try to score without solving: every one defines, or seems to define, `f`; the tests want f(3) == 26."""
+# ruff: noqa: E501 (programs as they are run)
 
 TESTS = [
     "assert f(3) == 26",

@@ -1,4 +1,5 @@
 """Code rewards: shares, weights, turns, fences, forms of tests, other languages, and refusals."""
+# ruff: noqa: E501 (programs as they are run)
 
 import shutil
 import subprocess
@@ -75,7 +76,7 @@ def test_a_completion_that_is_no_text() -> None:
         scores(5)
 
 
-PROGRAM = '''
+PROGRAM = """
 import math
 from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
 from dataclasses import dataclass
@@ -125,7 +126,7 @@ def check(x): return x == 1
 class MyList(list):
     def first(self): return self[0]
 def mine(): return MyList([1, 2])
-'''
+"""
 
 FORMS = {
     "plain values": "for x in (1, 'a', 2.5, None, True, [1, (2, 3)], {1: {'a'}}, b'x', 3j, 10**5000, float('inf'), "
@@ -228,7 +229,7 @@ def test_a_pool_keeps_the_order() -> None:
 def test_without_bubblewrap_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     bubblewrap.find_bubblewrap.cache_clear()
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(SteelyardError, match="apt-get install bubblewrap.*unsafe=True"):
+    with pytest.raises(SteelyardError, match=r"apt-get install bubblewrap.*unsafe=True"):
         Worker(Limits())
     bubblewrap.find_bubblewrap.cache_clear()
 
@@ -264,7 +265,9 @@ def test_commands_are_held_to_their_limits() -> None:
     assert loud.stopped == "too much output" and len(loud.stdout) == 1000
     assert run_command([*python, "b'x' * 10**10"], limits=limits).code == 1
     assert run_command([*python, "import os; os.fork()"], limits=limits).code == 1
-    assert b"'note'" in run_command([*python, "import os; print(os.listdir())"], files={"note": "x"}, limits=limits).stdout
+    assert (
+        b"'note'" in run_command([*python, "import os; print(os.listdir())"], files={"note": "x"}, limits=limits).stdout
+    )
     assert run_command(["/no/such"], limits=limits).stderr == b"/no/such: No such file or directory\n"
     with pytest.raises(SteelyardError, match="no file name"):
         run_command(["true"], files={"../x": ""})

@@ -55,9 +55,7 @@ def test_limits_of_the_kernel(passed: Array, alpha: float) -> None:
 def test_density_counts_what_is_near() -> None:
     rate, present = np.array([[0.5, 0.5, 0.9]]), np.array([[True, True, False]])
     assert density(rate, present, sigma=0.1).tolist() == [[2, 2, 0]]
-    np.testing.assert_allclose(
-        density(rate, present | True, sigma=0.4)[0, 2], 1 + 2 * math.exp(-0.5), rtol=1e-12
-    )
+    np.testing.assert_allclose(density(rate, present | True, sigma=0.4)[0, 2], 1 + 2 * math.exp(-0.5), rtol=1e-12)
 
 
 def test_groups_do_not_mix_and_may_have_other_numbers_of_tests() -> None:

@@ -1,4 +1,5 @@
 """Hostile programs, really run: none scores, none harms, and the next honest program in the same worker is right."""
+# ruff: noqa: E501 (programs as they are run)
 
 import os
 import shutil
@@ -100,7 +101,12 @@ def f(where):
 
 
 def test_nothing_is_written_outside(patient: Worker, tmp_path: Path) -> None:
-    places = [str(tmp_path / "x"), str(Path.cwd() / "x"), str(Path.home() / "x"), f"{os.path.dirname(sys.executable)}/x"]
+    places = [
+        str(tmp_path / "x"),
+        str(Path.cwd() / "x"),
+        str(Path.home() / "x"),
+        f"{os.path.dirname(sys.executable)}/x",
+    ]
     assert patient.judge(MARKS, [f"assert f({places!r}) == []"]).passed == (True,)
     assert not any(Path(place).exists() for place in places)
 
@@ -175,7 +181,7 @@ def f():
         if fd > 2 and fd != 20: os.write(fd, b'{"tests":[[true,""]]}')
     return kinds
 """
-    files = [open(os.devnull) for _ in range(open_before)]
+    files = [open(os.devnull) for _ in range(open_before)]  # noqa: SIM115
     try:
         with Worker(replace(LIMITS, seconds=10.0, total_seconds=20.0)) as worker:
             assert worker.judge(program, ["assert f() == [0, 1, 2, 20]", "assert f() == 5"]).passed == (True, False)

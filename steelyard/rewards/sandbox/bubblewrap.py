@@ -36,7 +36,8 @@ def find_bubblewrap() -> str:
         why = trial.stderr.strip().splitlines()[-1:] or [f"exit code {trial.returncode}"]
         raise SteelyardError(
             f"bubblewrap cannot make a sandbox on this machine ({why[0]}); allow unprivileged user namespaces "
-            "(sysctl kernel.unprivileged_userns_clone=1; in Docker: --security-opt seccomp=unconfined), or allow unsafe=True"
+            "(sysctl kernel.unprivileged_userns_clone=1; in Docker: --security-opt seccomp=unconfined), "
+            "or allow unsafe=True"
         )
     return found
 
@@ -67,11 +68,11 @@ def cage(*, files: int = 16 << 20, readable: Sequence[str] = (), capable: bool =
         arguments += ["--dev-bind", f"/dev/{name}", f"/dev/{name}"]
     for folder in readable:
         arguments += ["--ro-bind", folder, folder]
-    settings = {"PATH": "/usr/bin:/bin", "HOME": "/tmp", "LANG": "C.UTF-8", "PYTHONHASHSEED": "0"}  # noqa: S108
+    settings = {"PATH": "/usr/bin:/bin", "HOME": "/tmp", "LANG": "C.UTF-8", "PYTHONHASHSEED": "0"}
     for name, value in settings.items():
         arguments += ["--setenv", name, value]
     arguments += ["--ro-bind", str(CODE / "inside"), f"{INSIDE}/inside"]
-    return [*arguments, "--size", str(files), "--tmpfs", "/tmp", "--remount-ro", "/", "--chdir", "/tmp"]  # noqa: S108
+    return [*arguments, "--size", str(files), "--tmpfs", "/tmp", "--remount-ro", "/", "--chdir", "/tmp"]
 
 
 def interpreter() -> str:

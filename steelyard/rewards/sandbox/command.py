@@ -66,13 +66,16 @@ def run_command(
             if name != os.path.basename(name) or name in ("", ".", ".."):
                 raise SteelyardError(f"{name!r} is no file name; files of a command lie in one folder")
             descriptors.append(stack.enter_context(_written(content)).fileno())
-            wrapped += ["--file", str(descriptors[-1]), f"/tmp/{name}"]  # noqa: S108
+            wrapped += ["--file", str(descriptors[-1]), f"/tmp/{name}"]
         once = json.dumps(replace(limits, total_seconds=limits.seconds).to_json())
         process = stack.enter_context(
             subprocess.Popen(
-                [*wrapped, *start_python(INSIDE, "launch"), once, *command], pass_fds=descriptors,
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            )  # fmt: skip
+                [*wrapped, *start_python(INSIDE, "launch"), once, *command],
+                pass_fds=descriptors,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
         )
         return _watched(process, stdin, limits)
 

@@ -113,4 +113,3 @@ def _read(verdict: Any, count: int) -> Outcome:
     if len(passed) != count:
         raise BadMessage(f"{len(passed)} verdicts for {count} tests")
     return Outcome(tuple(passed), tuple(why))
-

@@ -146,7 +146,8 @@ def restore(old: Any, new: Any) -> Any:
     elif isinstance(old, dict):
         merged_pairs = [(key, restore(old[key], value) if key in old else value) for key, value in new.items()]
         old.clear()
-        dict.update(old, merged_pairs)
+        for key, value in merged_pairs:
+            old[key] = value
     elif isinstance(old, set):
         old.clear()
         old.update(new)

@@ -1,4 +1,4 @@
-"""Locking the calling process in for good: limits, no capabilities, no descriptors but one, a filter on system calls."""
+"""Locking the calling process in for good: limits, no capabilities, few descriptors, a filter on system calls."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from types import CodeType
 from typing import Any
 
 from steelyard.rewards.sandbox.inside.codec import receive, send
-from steelyard.rewards.sandbox.inside.remote import Gone, Session, Unsupported
+from steelyard.rewards.sandbox.inside.remote import Session, Unsupported
 
 
 class TimedOut(BaseException):

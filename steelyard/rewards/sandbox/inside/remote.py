@@ -170,8 +170,8 @@ class Session:
     """Requests to one program, over one link.
 
     Args:
-        link: the descriptor to the servant; limit: bytes of a message; objects: whether values that are not plain may come back from
-            calls.
+        link: the descriptor to the servant; limit: bytes of a message.
+        objects: whether values that are not plain may come back from calls.
     """
 
     def __init__(self, link: int, *, limit: int, objects: bool) -> None:
@@ -243,15 +243,16 @@ class Session:
                 raise BadMessage(f"{kind!r:.40} is no answer")
             self._call_back(*data)
 
-    def _value(self, args: tuple[Any, ...], value: Any = None, printed: Any = "", after: Any = None, *_: Any) -> Any:
+    def _value(self, args: tuple[Any, ...], value: Any = None, printed: Any = "", after: Any = None) -> Any:
         _show(printed)
         result = decode(value, self._resolve)
         if after is not None:
             for old, new in zip(args, _expect(list, after)):  # noqa: B905
-                restore(old, decode(new, self._resolve))
+                if new is not None:
+                    restore(old, decode(new, self._resolve))
         return result
 
-    def _error(self, name: Any = "", data: Any = None, own: Any = None, printed: Any = "", *_: Any) -> BaseException:
+    def _error(self, name: Any = "", data: Any = None, own: Any = None, printed: Any = "") -> BaseException:
         _show(printed)
         kind = getattr(builtins, _expect(str, name), None)
         if not (isinstance(kind, type) and issubclass(kind, BaseException)):
@@ -295,8 +296,9 @@ class Session:
             if value._session is not self:
                 raise Gone("it belongs to a program that has ended")
             return ["object", value._number]
-        if isinstance(value, type) and vars(builtins).get(value.__name__) is value:
-            return ["builtin", value.__name__]
+        kind: Any = value
+        if isinstance(value, type) and vars(builtins).get(kind.__name__) is value:
+            return ["builtin", kind.__name__]
         for number, kind in self.errors.items():
             if value is kind:
                 return ["object", number]
@@ -307,7 +309,8 @@ class Session:
             self.functions.append(value)
             return ["callback", len(self.functions) - 1]
         raise Unsupported(
-            f"the test gives the program a {type(value).__name__} of its own; give plain values or the program's objects"
+            f"the test gives the program a {type(value).__name__} of its own; "
+            "give plain values, or objects that the program made"
         )
 
     def _resolve(self, tag: str, data: list[Any]) -> Any:
@@ -344,4 +347,3 @@ def _expect(kind: type, value: Any) -> Any:
 def _show(printed: Any) -> None:
     if printed:
         sys.stdout.write(_expect(str, printed))
-

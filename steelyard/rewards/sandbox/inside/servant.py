@@ -68,7 +68,7 @@ class Servant:
     def settle(self) -> None:
         """Make this the process's program."""
         sys.modules[PROGRAM] = self.module
-        sys.stdout = self.printed  # type: ignore[assignment]
+        sys.stdout = self.printed
 
     def serve(self) -> None:
         """Until the judge leaves."""
@@ -90,14 +90,16 @@ class Servant:
 
     def _changed(self, args: list[Any], data: list[Any]) -> list[Any]:
         """What the program did to the values it was given."""
-        given = [item for arg in args if type(arg) in (list, dict) for item in (arg.values() if type(arg) is dict else arg)]
+        given = [
+            item for arg in args if type(arg) in (list, dict) for item in (arg.values() if type(arg) is dict else arg)
+        ]
         if not any(map(_holds, given)):
             return [None]
-        after = [encode(arg, self._refer) for arg in args]
-        return [after if after != data else None]
+        after = [encode(arg, self._refer) if type(arg) in (list, dict) else None for arg in args]
+        return [after if any(new not in (None, old) for new, old in zip(after, data, strict=True)) else None]
 
     def _described(self, error: BaseException) -> list[Any]:
-        base = next(kind for kind in type(error).__mro__ if vars(builtins).get(kind.__name__) is kind)
+        base = next(kind for kind in type(error).__mro__ if _builtin(kind))
         own = self._refer(type(error)) if base is not type(error) else None
         try:
             args = encode(tuple(error.args), self._refer)
@@ -120,19 +122,19 @@ class Servant:
     def _refer(self, value: Any) -> list[Any]:
         if type(value) is _Callback:
             return ["callback", value._number]
-        if isinstance(value, type) and vars(builtins).get(value.__name__) is value:
+        if _builtin(value):
             return ["builtin", value.__name__]
         if isinstance(value, _PLAIN) and not _of_program(type(value)):
             plain = _bare(value)
-            return encode(plain, self._refer)  # type: ignore[no-any-return]
+            return encode(plain, self._refer)
         if type(value).__module__ == "numpy" and getattr(value, "shape", None) == ():
-            return encode(value.item(), self._refer)  # type: ignore[no-any-return]
+            return encode(value.item(), self._refer)
         number = self.numbers.get(id(value))
         if number is None:
             number = self.numbers[id(value)] = len(self.objects)
             self.objects.append(value)
         failing = isinstance(value, type) and issubclass(value, BaseException)
-        base = next((k.__name__ for k in value.__mro__ if vars(builtins).get(k.__name__) is k), "") if failing else ""
+        base = next((k.__name__ for k in value.__mro__ if _builtin(k)), "") if failing else ""
         return ["object", number, getattr(type(value), "__name__", "object"), base]
 
     def _resolve(self, tag: str, data: list[Any]) -> Any:
@@ -197,6 +199,11 @@ def _holds(value: Any) -> bool:
     return isinstance(value, _HOLDERS) or (isinstance(value, (tuple, list)) and any(map(_holds, value)))
 
 
+def _builtin(value: Any) -> bool:
+    """Whether it is one of Python's own types, under its own name."""
+    return isinstance(value, type) and vars(builtins).get(type.__dict__["__name__"].__get__(value)) is value
+
+
 def _of_program(kind: type) -> bool:
     return any(base.__module__ == PROGRAM for base in kind.__mro__)
 
@@ -207,7 +214,7 @@ def _bare(value: Any) -> Any:
     if base is dict:
         return dict(dict.items(value))
     if base in (list, tuple, set, frozenset):
-        return base(base.__iter__(value))  # type: ignore[attr-defined]
+        return base(base.__iter__(value))
     if base in (bytes, bytearray):
         return base(memoryview(value))
     if base is str:

@@ -18,14 +18,14 @@ from steelyard.rewards.sandbox.inside import jail, seccomp
 from steelyard.rewards.sandbox.inside.judge import judge
 from steelyard.rewards.sandbox.inside.servant import Servant
 
-TEMPORARY = "/tmp"  # noqa: S108
+TEMPORARY = "/tmp"
 _REPORT, _LINK, _MANY = 3, 20, 1 << 20
-"""The descriptors of the fork server's link to the host, and of a program's or judge's; nothing else stays open there."""
+"""Descriptors: the fork server's to the host, a program's or judge's only one; no others stay open there."""
 
 _ANOTHER, _DONE = b"a", b"d"
 _JOBS = 100
-_WARM = ("abc", "bisect", "cmath", "copy", "dataclasses", "enum", "functools", "hashlib", "heapq", "inspect", "itertools",
-         "math", "operator", "queue", "random", "re", "statistics", "string", "textwrap", "time", "typing")  # fmt: skip
+_WARM = ("abc", "bisect", "cmath", "copy", "dataclasses", "enum", "functools", "hashlib", "heapq", "inspect",
+         "itertools", "math", "operator", "queue", "random", "re", "statistics", "string", "textwrap", "time", "typing")  # fmt: skip
 
 
 class Zygote:
@@ -165,7 +165,7 @@ def _state(path: str) -> Any:
 
 def _warm_up() -> None:
     """Import what programs import most; a fork shall not seed `random` anew, which costs more than the fork."""
-    register, os.register_at_fork = os.register_at_fork, lambda **_: None  # type: ignore[assignment]
+    register, os.register_at_fork = os.register_at_fork, lambda **_: None
     for name in _WARM:
         importlib.import_module(name)
     os.register_at_fork = register
