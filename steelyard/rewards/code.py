@@ -157,8 +157,8 @@ def output_tests(
     """Share of cases for which a program in any language writes the right output.
 
     Columns: `completion`, the program; `cases`, a list of `{"input": text, "output": text}`. Each case runs in a
-    sandbox of its own; its output is compared here, white space at the ends of lines and of the text aside. `steps` holds
-    float32 [N, K], 1 or 0 a case. A time-out, too much output or an exit code but 0 is a fail.
+    sandbox of its own; its output is compared here, white space at the ends of lines and of the text aside. `steps`
+    holds float32 [N, K], 1 or 0 a case. A time-out, too much output or an exit code but 0 is a fail.
 
     Args:
         command: how it is run (`("node", "main.js")`); this environment's Python by default.

@@ -16,7 +16,7 @@ CODE = Path(__file__).parent
 INSIDE = "/sandbox"
 """Where the sandbox's own code lies: outside, inside."""
 
-_HOW = "install it (Debian, Ubuntu: apt-get install bubblewrap; Fedora: dnf install bubblewrap; Arch: pacman -S bubblewrap)"
+_HOW = "install it (Debian, Ubuntu: apt-get install bubblewrap; Fedora: dnf install bubblewrap)"
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 _SYSTEM = ("bin", "sbin", "lib", "lib32", "lib64")
 

@@ -25,7 +25,8 @@ _REPORT, _LINK, _MANY = 3, 20, 1 << 20
 _ANOTHER, _DONE = b"a", b"d"
 _JOBS = 100
 _WARM = ("abc", "bisect", "cmath", "copy", "dataclasses", "enum", "functools", "hashlib", "heapq", "inspect",
-         "itertools", "math", "operator", "queue", "random", "re", "statistics", "string", "textwrap", "time", "typing")  # fmt: skip
+         "itertools", "math", "operator", "queue", "random", "re", "statistics", "string", "textwrap", "time",
+         "typing")  # fmt: skip
 
 
 class Zygote:
