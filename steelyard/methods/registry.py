@@ -9,17 +9,9 @@ import importlib
 from steelyard.methods.core import Method
 from steelyard.types import SteelyardError
 
-<<<<<<< HEAD
-_MODULES = {
-    "rova": "steelyard.methods.rova",
-    "verpo": "steelyard.methods.verpo",
-    "cream": "steelyard.methods.cream",
-    "rpo": "steelyard.methods.rpo",
-    "grpo": "steelyard.methods.grpo",
-}
-=======
 _SLUGS = (
     "rova",
+    "verpo",
     "contrast-instructions",
     "copo",
     "brme",
@@ -30,7 +22,6 @@ _SLUGS = (
     "grpo",
 )
 """In the order of their sheets; each is a file of this folder by that name. The baseline comes last."""
->>>>>>> main
 
 
 @functools.cache

@@ -99,8 +99,8 @@ METHOD = Method(
         problem="A reward for passing every test is the same for most groups, and no gradient flows. The share of "
         "tests that pass revives it, but points at the many easy tests.",
         how="Each test's pass rate in the group gives its weight: exp(-alpha rate), divided by the number of tests "
-        "near that rate. A turn earns the weights of the tests that it passes, a trajectory earns 1 if it solves the task. "
-        "Both are centred, not scaled, and added.",
+        "near that rate. A turn earns the weights of the tests that it passes, a trajectory earns 1 if it solves the "
+        "task. Both are centred, not scaled, and added.",
         settings={
             "alpha": "3 (recommended; the paper's is not found; 3 to 8 are alike, 1 is too weak)",
             "sigma, delta": "0.1, 1e-6 (recommended)",
