@@ -6,9 +6,16 @@ import os
 import sys
 from collections.abc import Sequence
 
-# Every module here adds its commands to the application; help lists them in this order.
-from steelyard.cli import bench, methods, perturb, report  # noqa: F401
 from steelyard.cli.app import MISUSE, app, complain
+
+# Every module adds its commands to the application; help lists them in this order.
+# isort: off
+from steelyard.cli import methods  # noqa: F401
+from steelyard.cli import reward_models  # noqa: F401
+from steelyard.cli import bench  # noqa: F401
+from steelyard.cli import perturb  # noqa: F401
+from steelyard.cli import report  # noqa: F401
+# isort: on
 
 __all__ = ["app", "main"]
 
