@@ -14,6 +14,7 @@ from steelyard.cli import methods  # noqa: F401
 from steelyard.cli import reward_models  # noqa: F401
 from steelyard.cli import bench  # noqa: F401
 from steelyard.cli import perturb  # noqa: F401
+from steelyard.cli import watch  # noqa: F401
 from steelyard.cli import report  # noqa: F401
 # isort: on
 
@@ -25,6 +26,8 @@ EXTRAS = {
     "video": ("cv2", "av", "PIL"),
     "judge": ("openai", "diskcache"),
     "data": ("pyarrow",),
+    "language": ("py3langid",),
+    "schema": ("jsonschema", "jsonschema_specifications"),
     "report": ("plotly", "jinja2"),
     "trl": ("trl", "datasets"),
     "verl": ("verl", "tensordict", "omegaconf"),
