@@ -11,14 +11,17 @@ from steelyard.types import SteelyardError
 
 _SLUGS = (
     "rova",
+    "verpo",
     "contrast-instructions",
     "copo",
     "policy-cliff",
     "brme",
     "cream",
+    "toolrl",
     "unlikeliness",
     "rpo",
     "rlpr",
+    "bleuberi",
     "grpo",
 )
 """In the order of their sheets; each is a file of this folder by that name. The baseline comes last."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from tests.golden.bleuberi import bleuberi_case
 from tests.golden.brme import brme
 from tests.golden.contrast_instructions import contrast_instructions
 from tests.golden.copo import copo
@@ -15,7 +16,9 @@ from tests.golden.policy_cliff import policy_cliff
 from tests.golden.rlpr import rlpr
 from tests.golden.rova import rova
 from tests.golden.rpo import rpo_case
+from tests.golden.toolrl import toolrl
 from tests.golden.unlikeliness import unlikeliness
+from tests.golden.verpo import verpo
 
 Adapter = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]
 
@@ -31,4 +34,7 @@ ADAPTERS: dict[str, Adapter] = {
     "policy-cliff": policy_cliff,
     "rova": rova,
     "rpo": rpo_case,
+    "VeRPO": verpo,
+    "BLEUBERI": bleuberi_case,
+    "toolrl": toolrl,
 }
