@@ -39,10 +39,11 @@ def methods_page() -> Iterator[str]:
 
 def evidence_page() -> Iterator[str]:
     """One section a result file."""
-    from steelyard.methods.cards import result_page
+    from steelyard.methods.cards import result_page, summary_table
 
     yield "# Evidence\n\nMethod and baselines on the same seeds, made by `steelyard evidence SLUG --seeds 5`; a claim"
     yield "that does not hold is reported as such. The files, with every seed's figures, are in `results/`.\n"
+    yield f"{summary_table(ROOT / 'results')}\n"
     for path in sorted((ROOT / "results").glob("[0-9]*.json")):
         result = json.loads(path.read_text("utf-8"))
         yield f"## {result['title']}\n\n{result['claim']}\n\n{demoted(result_page(result))}\n"
