@@ -13,6 +13,7 @@ _MODULES = {
     "rova": "steelyard.methods.rova",
     "cream": "steelyard.methods.cream",
     "rpo": "steelyard.methods.rpo",
+    "master-rm": "steelyard.methods.master_rm",
     "grpo": "steelyard.methods.grpo",
 }
 
