@@ -407,24 +407,34 @@ class Advantages:
     Attributes:
         values: float32 [N] or [N, T]; finite wherever `weight` is positive.
         weight: float32 [N]; 0 = left out (does not apply), which is not an advantage of 0.
+        others: further advantages of the same rows, float32 [N] or [N, T] each. The objective clips every one on its
+            own and adds the losses up, L(values) + Σ_k L(others_k): so two signals can pull one row different ways.
     """
 
     values: Array
     weight: Array | None = None
+    others: tuple[Array, ...] = ()
 
     def __post_init__(self) -> None:
         self.values = np.asarray(self.values, np.float32)
         n = len(self.values)
         self.weight = np.ones(n, np.float32) if self.weight is None else np.asarray(self.weight, np.float32)
-        if self.values.ndim not in (1, 2) or self.weight.shape != (n,):
-            shapes = f"values {self.values.shape} and weight {self.weight.shape}"
-            raise SteelyardError(f"advantages: {shapes} must be [N] or [N, T], and [N]")
+        self.others = tuple(np.asarray(values, np.float32) for values in self.others)
+        for values in (self.values, *self.others):
+            if values.ndim not in (1, 2) or self.weight.shape != (n,) or len(values) != n:
+                shapes = f"values {values.shape} and weight {self.weight.shape}"
+                raise SteelyardError(f"advantages: {shapes} must be [N] or [N, T], and [N]")
 
     @property
     def weights(self) -> Array:
         """float32 [N]."""
         assert self.weight is not None
         return self.weight
+
+    @property
+    def terms(self) -> tuple[Array, ...]:
+        """`values` and `others`."""
+        return self.values, *self.others
 
 
 @dataclass(eq=False)

@@ -15,6 +15,7 @@ FILES = sorted(HOUSE.rglob("*.py"))
 
 FLOORS = {
     "types": 0,
+    "text_scores": 0,
     "__init__": 0,
     "perturb": 1,
     "rewards": 1,
@@ -29,7 +30,13 @@ FLOORS = {
 }
 """Part of the house to floor: imports point down, or stay within a part."""
 
-SIDEWAYS = {("audits", "worlds"), ("worlds", "learn"), ("methods", "report"), ("rewards", "policies")}
+SIDEWAYS = {
+    ("text_scores", "types"),
+    ("audits", "worlds"),
+    ("worlds", "learn"),
+    ("methods", "report"),
+    ("rewards", "policies"),
+}
 """Neighbours that may meet: PVRBench asks in the video world's words; a world trains its own base policy; a study
 ends with its page; learned rewards and local judges load models as policies do."""
 

@@ -49,7 +49,7 @@ def export_trl(recipe: Recipe) -> TrlExport:
     """The recipe inside TRL's GRPOTrainer: plan, reward, advantage and objective.
 
     Raises:
-        SteelyardError: for a plan other than `groups(n)`, or a curriculum other than `uniform()`.
+        SteelyardError: for what is no `Recipe`, a plan other than `groups(n)`, or a curriculum other than `uniform()`.
 
     Example:
         >>> run = export_trl(recipe)  # doctest: +SKIP
@@ -120,6 +120,10 @@ def export_verl(
 
 def _attempts(recipe: Recipe, engine: str) -> int:
     """n of `groups(n)`, if plan and curriculum are what every trainer does by itself."""
+    if not isinstance(recipe, Recipe):
+        raise SteelyardError(
+            f"{engine} is given a {type(recipe).__name__}; it can carry a steelyard.learn.recipe.Recipe"
+        )
     plan, own = recipe.plan, "train this recipe with steelyard.learn.trainer"
     if not isinstance(plan, Groups) or plan.perturb is not None:
         shape = "a perturbed groups()" if isinstance(plan, Groups) else type(plan).__name__

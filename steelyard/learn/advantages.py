@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,11 @@ class Chain:
     def __repr__(self) -> str:
         return f"chain({', '.join(map(repr, self.links))})"
 
+    def metrics(self) -> dict[str, float]:
+        """What the links say of the last step, for the log."""
+        links = (link.metrics() for link in self.links if hasattr(link, "metrics"))
+        return {name: value for figures in links for name, value in figures.items()}
+
     def state_dict(self) -> dict[str, Any]:
         """State of the links that have one, by position."""
         return {str(i): link.state_dict() for i, link in enumerate(self.links) if hasattr(link, "state_dict")}
@@ -78,7 +83,8 @@ def applied(transform: AdvantageTransform, rollouts: Rollouts, scores: Scores) -
     if unusable.any():
         row = int(unusable.argmax())
         raise SteelyardError(f"the weight of row {row} is {advantages.weights[row]}; it must be 0 or more")
-    wrong = ~np.isfinite(advantages.values.reshape(len(rollouts), -1)).all(axis=1) & (advantages.weights > 0)
+    flat = np.concatenate([values.reshape(len(rollouts), -1) for values in advantages.terms], axis=1)
+    wrong = ~np.isfinite(flat).all(axis=1) & (advantages.weights > 0)
     if wrong.any():
         raise SteelyardError(f"the advantage of row {int(wrong.argmax())} is not finite; give such rows weight 0")
     return advantages
@@ -88,23 +94,32 @@ def only(*, branch: int) -> AdvantageTransform:
     """Train on the rows of one branch; all others are left out."""
 
     def keep(advantages: Advantages, rollouts: Rollouts, scores: Scores) -> Advantages:
-        return Advantages(advantages.values, advantages.weights * (rollouts.branches == branch))
+        return replace(advantages, weight=advantages.weights * (rollouts.branches == branch))
 
     return Link(f"only(branch={branch})", keep)
 
 
-def centre(*, by: GroupKey = PER_BRANCH) -> AdvantageTransform:
-    """A_i = r_i − mean of r over the counted rows of i's group; 0 in a group of one."""
+def centre(*, by: GroupKey = PER_BRANCH, keep_single: bool = False) -> AdvantageTransform:
+    """A_i = r_i − mean of r over the counted rows of i's group; 0 in a group of one.
+
+    Args:
+        by: what makes a group: `group`, `branch`, or the name of a column.
+        keep_single: a group of one keeps its value instead, as in verl (whose mean there is 0).
+    """
 
     def subtract(advantages: Advantages, rollouts: Rollouts, scores: Scores) -> Advantages:
-        values, counted, group = _rows(advantages, rollouts, by)
-        return Advantages(values - _mean(values, counted, group)[group], advantages.weights)
+        values, counted, group = rows_of(advantages, rollouts, by)
+        mean = group_mean(values, counted, group)
+        if keep_single:
+            mean[np.bincount(group, counted, minlength=len(mean)) == 1] = 0.0
+        return replace(advantages, values=values - mean[group])
 
-    return Link("centre()" if by == PER_BRANCH else f"centre(by={by})", subtract)
+    options = [f"by={by}"] * (by != PER_BRANCH) + ["keep_single=True"] * keep_single
+    return Link(f"centre({', '.join(options)})", subtract)
 
 
 def scale(*, by: GroupKey = PER_BRANCH, ddof: int = 1, epsilon: float = 1e-4) -> AdvantageTransform:
-    """A_i / (s + ε), s the standard deviation of the counted rows of i's group (s = 0 where they are too few).
+    """A_i / (s + ε), s the standard deviation of the counted rows of i's group (s = 1 where they are too few).
 
     Args:
         by: what makes a group: `group`, `branch`, or the name of a column.
@@ -113,18 +128,15 @@ def scale(*, by: GroupKey = PER_BRANCH, ddof: int = 1, epsilon: float = 1e-4) ->
     """
 
     def divide(advantages: Advantages, rollouts: Rollouts, scores: Scores) -> Advantages:
-        values, counted, group = _rows(advantages, rollouts, by)
-        deviation = np.where(counted, values - _mean(values, counted, group)[group], 0.0)
-        freedom = np.bincount(group, counted) - ddof
-        variance = np.bincount(group, deviation**2) / np.maximum(freedom, 1)
-        std = np.sqrt(np.where(freedom > 0, variance, 0.0))
-        return Advantages(values / (std[group] + epsilon), advantages.weights)
+        values, counted, group = rows_of(advantages, rollouts, by)
+        std = np.nan_to_num(group_std(values, counted, group, ddof=ddof), nan=1.0)
+        return replace(advantages, values=values / (std[group] + epsilon))
 
     return Link(f"scale(ddof={ddof}, epsilon={epsilon:g})", divide)
 
 
 def clip(limit: float) -> AdvantageTransform:
-    """Keep every advantage within [−limit, limit].
+    """Keep every advantage within [−limit, limit], further ones of a row too.
 
     Raises:
         SteelyardError: for a limit that is not positive.
@@ -133,7 +145,8 @@ def clip(limit: float) -> AdvantageTransform:
         raise SteelyardError(f"clip({limit}) keeps nothing; the limit must be positive")
 
     def cut(advantages: Advantages, rollouts: Rollouts, scores: Scores) -> Advantages:
-        return Advantages(np.clip(advantages.values, -limit, limit), advantages.weights)
+        values, *others = (np.clip(term, -limit, limit) for term in advantages.terms)
+        return Advantages(values, advantages.weights, tuple(others))
 
     return Link(f"clip({limit:g})", cut)
 
@@ -142,10 +155,10 @@ def with_signal(*, by: GroupKey = PER_BRANCH, tolerance: float = 1e-8) -> Advant
     """Leave out groups whose counted rows are all equal: they carry no preference."""
 
     def keep(advantages: Advantages, rollouts: Rollouts, scores: Scores) -> Advantages:
-        values, counted, group = _rows(advantages, rollouts, by)
-        centred = np.where(counted, values - _mean(values, counted, group)[group], 0.0)
+        values, counted, group = rows_of(advantages, rollouts, by)
+        centred = np.where(counted, values - group_mean(values, counted, group)[group], 0.0)
         spread = np.bincount(group, np.abs(centred))
-        return Advantages(advantages.values, advantages.weights * (spread[group] > tolerance))
+        return replace(advantages, weight=advantages.weights * (spread[group] > tolerance))
 
     return Link("with_signal()", keep)
 
@@ -158,23 +171,38 @@ def keep_rows(choose: Callable[[Rollouts, Scores], Array]) -> AdvantageTransform
         if chosen.dtype != bool or chosen.shape != advantages.weights.shape:
             given = f"{chosen.dtype} {chosen.shape}"
             raise SteelyardError(f"{name} chose rows by {given}; it must give bool [{len(advantages.weights)}]")
-        return Advantages(advantages.values, advantages.weights * chosen)
+        return replace(advantages, weight=advantages.weights * chosen)
 
     name = f"keep_rows({getattr(choose, '__name__', type(choose).__name__)})"
     return Link(name, keep)
 
 
-def _rows(advantages: Advantages, rollouts: Rollouts, by: GroupKey) -> tuple[Array, Array, Array]:
+def rows_of(advantages: Advantages, rollouts: Rollouts, by: GroupKey) -> tuple[Array, Array, Array]:
+    """What a statistic of groups is taken of: values float64 [N], which rows count bool [N], their group int64 [N].
+
+    Raises:
+        SteelyardError: for advantages of steps, several a row, or of another number of rows.
+    """
     if len(advantages.values) != len(rollouts):
         raise SteelyardError(f"{len(advantages.values)} advantages for {len(rollouts)} rollouts; one a row is needed")
     if advantages.values.ndim != 1:
         raise SteelyardError(
             f"group statistics need one advantage a row [N], not {advantages.values.shape}; put them before"
         )
+    if advantages.others:
+        raise SteelyardError(f"group statistics need one advantage a row, not {len(advantages.terms)}; put them before")
     return advantages.values.astype(np.float64), advantages.weights > 0, group_index(rollouts, by)
 
 
-def _mean(values: Array, counted: Array, group: Array) -> Array:
+def group_mean(values: Array, counted: Array, group: Array) -> Array:
     """Mean over counted rows, per group [K]; 0 where none counts."""
     total = np.bincount(group, np.where(counted, values, 0.0))
     return total / np.maximum(np.bincount(group, counted), 1)
+
+
+def group_std(values: Array, counted: Array, group: Array, *, ddof: int = 1) -> Array:
+    """Standard deviation over counted rows, per group [K]; NaN where no more than `ddof` of them count."""
+    deviation = np.where(counted, values - group_mean(values, counted, group)[group], 0.0)
+    freedom = np.bincount(group, counted) - ddof
+    variance = np.bincount(group, deviation**2) / np.maximum(freedom, 1)
+    return np.where(freedom > 0, np.sqrt(variance), np.nan)

@@ -228,7 +228,7 @@ class Loop:
         self.generator.bit_generator.state = state["generator"]
         self.stream.load_state_dict(state["stream"])
         for name, part in self.parts.items():
-            part.load_state_dict(state["parts"][name])
+            part.load_state_dict(state["parts"].get(name, {}))  # runs of older versions kept none of rewards
         self.shards.from_main(lambda: self.files.rewind(state["logs"]))
 
 

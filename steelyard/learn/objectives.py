@@ -17,9 +17,10 @@ Estimator = Literal["k1", "k2", "k3"]
 Average = Literal["tokens", "rows"]
 
 
-def clipped_surrogate(ratio: Tensor, advantages: Tensor, low: float, high: float) -> Tensor:
-    """−min(ρA, clip(ρ, 1 − low, 1 + high) A), element by element."""
-    return -torch.minimum(ratio * advantages, ratio.clamp(1 - low, 1 + high) * advantages)
+def clipped_surrogate(ratio: Tensor, advantages: Tensor, low: float, high: float, dual: float | None = None) -> Tensor:
+    """−min(ρA, clip(ρ, 1 − low, 1 + high) A), element by element; where A < 0 at most −dual·A, if it is given."""
+    loss = -torch.minimum(ratio * advantages, ratio.clamp(1 - low, 1 + high) * advantages)
+    return loss if dual is None else torch.where(advantages < 0, torch.minimum(loss, -dual * advantages), loss)
 
 
 def kl_estimate(logprobs: Tensor, reference: Tensor, estimator: Estimator) -> Tensor:
@@ -53,6 +54,7 @@ class Clipped:
     kl: float
     estimator: Estimator
     average: Average
+    dual: float | None = None
 
     @property
     def needs_reference(self) -> bool:
@@ -64,10 +66,12 @@ class Clipped:
         return step_weights(mask, row_weight, self.average)
 
     def __call__(self, logprobs: Tensor, old: Tensor, reference: Tensor | None, advantages: Tensor) -> StepLoss:
-        """Loss and figures of every step [N, T]."""
+        """Loss and figures of every step [N, T]; advantages may be [K, N, T], each clipped alone, and added up."""
         ratio = torch.exp(logprobs - old)
-        loss = clipped_surrogate(ratio, advantages, self.low, self.high)
+        loss = clipped_surrogate(ratio, advantages, self.low, self.high, self.dual)
         outside = ((ratio < 1 - self.low) & (advantages < 0)) | ((ratio > 1 + self.high) & (advantages > 0))
+        if advantages.ndim == 3:
+            loss, outside = loss.sum(0), outside.any(0)
         metrics = {"ratio": ratio.detach(), "clip_fraction": outside.float()}
         if reference is not None:
             divergence = kl_estimate(logprobs, reference, self.estimator)
@@ -83,6 +87,7 @@ def clipped(
     kl: float = 0.0,
     estimator: Estimator = "k3",
     average: Average = "tokens",
+    dual: float | None = None,
 ) -> Clipped:
     """PPO's clipped surrogate with a KL penalty, as GRPO uses it.
 
@@ -94,10 +99,11 @@ def clipped(
         kl: β; 0 needs no reference.
         estimator: of the KL term, see `kl_estimate`.
         average: `tokens` weighs every step of the batch alike, `rows` every row alike (GRPO's 1/|o_i|).
+        dual: c > 1; where A < 0 the loss is at most −c·A, whatever the ratio (dual clip).
 
     Raises:
-        SteelyardError: for an ε outside (0, 1], an ε_high that is not positive, a β that is negative or no number, or
-            an estimator or average that there is not.
+        SteelyardError: for an ε outside (0, 1], an ε_high that is not positive, a β that is negative or no number, an
+            estimator or average that there is not, or a c that is not above 1.
 
     Source: sheet 01, section 3; Schulman et al. 2017; Shao et al. 2024.
     """
@@ -108,4 +114,6 @@ def clipped(
     for value, known in ((estimator, get_args(Estimator)), (average, get_args(Average))):
         if value not in known:
             raise SteelyardError(f"clipped: there is no {value!r}; it is one of {', '.join(known)}")
-    return Clipped(epsilon, epsilon if epsilon_high is None else epsilon_high, kl, estimator, average)
+    if dual is not None and not dual > 1:
+        raise SteelyardError(f"clipped: dual={dual} cuts losses inside the clip; it must be above 1")
+    return Clipped(epsilon, epsilon if epsilon_high is None else epsilon_high, kl, estimator, average, dual)

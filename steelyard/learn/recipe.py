@@ -124,7 +124,10 @@ class Curriculum(Protocol):
 
 
 class AdvantageTransform(Protocol):
-    """One link of an advantage chain. A link with state also has `state_dict` and `load_state_dict`."""
+    """One link of an advantage chain.
+
+    A link with state also has `state_dict` and `load_state_dict`; one with something to log has `metrics`.
+    """
 
     def __call__(self, advantages: Advantages, rollouts: Rollouts, scores: Scores) -> Advantages:
         """Advantages in, advantages out."""
@@ -155,7 +158,7 @@ class Objective(Protocol):
         ...
 
     def __call__(self, logprobs: Tensor, old: Tensor, reference: Tensor | None, advantages: Tensor) -> StepLoss:
-        """All tensors [N, T]."""
+        """All tensors [N, T]; advantages [K, N, T] where rows have several, whose losses are added up."""
         ...
 
 

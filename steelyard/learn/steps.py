@@ -23,7 +23,7 @@ NOT_JUDGED = (Status.UNPARSED, Status.TIMED_OUT, Status.FAILED)
 
 @dataclass
 class MicroBatch:
-    """Rows that go through the model together; all tensors [n, t].
+    """Rows that go through the model together; all tensors [n, t], `advantages` [K, n, t] where rows have several.
 
     `weights` are shares of the whole step's batch, so micro-batch losses add up to the step's.
     """
@@ -43,7 +43,7 @@ def micro_batch(
 
     Args:
         rollouts: N rows with actions.
-        advantages: values [N] or [N, T].
+        advantages: values [N] or [N, T], and others of either shape.
         shares: float32 [N, T], the objective's weights.
         rows: int [n].
         device: of the policy.
@@ -51,8 +51,8 @@ def micro_batch(
     part = rollouts.take(rows)
     assert part.actions is not None
     width = part.actions.mask.shape[1]
-    values = advantages.values[rows]
-    values = values[:, :width] if values.ndim == 2 else np.repeat(values[:, None], width, axis=1)
+    laid = [_on_steps(values[rows], width) for values in advantages.terms]
+    values = laid[0] if len(laid) == 1 else np.stack(laid)
 
     def tensor(array: Array) -> Tensor:
         return torch.as_tensor(np.ascontiguousarray(array), device=device)
@@ -61,6 +61,11 @@ def micro_batch(
     return MicroBatch(
         part, tensor(actions.mask), tensor(actions.logprobs), tensor(values), tensor(shares[rows, :width])
     )
+
+
+def _on_steps(values: Array, width: int) -> Array:
+    """[n, t] from [n] or [n, T]."""
+    return values[:, :width] if values.ndim == 2 else np.repeat(values[:, None], width, axis=1)
 
 
 class Stopwatch:
@@ -91,6 +96,13 @@ def trained_prompts(rollouts: Rollouts, shares: Array) -> list[Array]:
     order = np.lexsort((rows, keys[1], keys[0]))
     rows, keys = rows[order], keys[:, order]
     return np.split(rows, np.flatnonzero((keys[:, 1:] != keys[:, :-1]).any(axis=0)) + 1)
+
+
+def prompts_with_signal(rollouts: Rollouts, advantages: Advantages) -> int:
+    """How many prompts have a counted row whose advantage is not 0: the others teach nothing, trained or not."""
+    flat = np.concatenate([values.reshape(len(rollouts), -1) for values in advantages.terms], axis=1)
+    moved = (np.abs(flat) > 1e-8).any(axis=1) & (advantages.weights > 0)
+    return len({int(group) for group in rollouts.groups[moved]})
 
 
 def pack(prompts: Sequence[Array], limit: int) -> list[Array]:

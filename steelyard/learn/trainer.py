@@ -23,6 +23,7 @@ from steelyard.learn.steps import (
     fixed_torch_seed,
     micro_batch,
     pack,
+    prompts_with_signal,
     rollout_figures,
     trained_prompts,
 )
@@ -75,7 +76,7 @@ class Trainer:
             about=about_run(recipe, config, len(data)),
             parts={name: getattr(recipe, name) for name in PARTS},
             shards=self.shards,
-            reference=self._keep_reference if recipe.objective.needs_reference else None,
+            reference=self._keep_reference if needs_reference(recipe) else None,
             evaluate=None if evaluate is None else lambda: evaluate(self.policy),
             progress=progress,
         )
@@ -101,22 +102,25 @@ class Trainer:
         row: dict[str, Any] = {"step": self.loop.step, "lr": rate, "nan_rows": 0, **dict.fromkeys(BLANK)}
         rollouts = self._rollouts(watch, row)
         if rollouts is not None:
-            with watch("reward"):
-                self._tell_step()
+            with watch("reward"), torch.no_grad():
+                self._prepare_reward()
                 scores = self.shards.from_main(lambda: self.recipe.reward(rollouts))
             row |= rollout_figures(rollouts, scores)
             if len(scores) != len(rollouts):
                 counts = f"{len(scores)} scores for {len(rollouts)} rollouts"
                 raise SteelyardError(f"reward {self.recipe.reward.name!r} returned {counts}; one a row is needed")
             advantages = applied(self.recipe.advantage, rollouts, scores)
+            row |= {f"advantage/{name}": value for name, value in _figures(self.recipe.advantage).items()}
             row |= self._learn(rollouts, advantages, rate, watch)
             watch.seconds |= {f"reward/{name}": float(np.nansum(s)) for name, s in scores.seconds.items()}
         return row | {f"seconds/{name}": round(value, 6) for name, value in watch.seconds.items()}
 
-    def _tell_step(self) -> None:
-        """Rewards whose weights are scheduled follow the step."""
+    def _prepare_reward(self) -> None:
+        """Rewards whose weights are scheduled follow the step; those that ask the policy get it as it is now."""
         if hasattr(self.recipe.reward, "at_step"):
             self.recipe.reward.at_step(self.loop.step - 1)
+        if hasattr(self.recipe.reward, "use_policy"):
+            self.recipe.reward.use_policy(self.policy)
 
     # The stages of a step.
 
@@ -125,7 +129,8 @@ class Trainer:
         recipe, ask = self.recipe, self.config.prompts
         with watch("curriculum"), torch.no_grad():
             candidates = recipe.curriculum.next(self.stream, recipe.plan, self.policy, self.loop.generator, ask)
-        row |= {"candidates": len(candidates), "rollouts": 0, "prompts_trained": 0, "rows_trained": 0}
+        row |= {"candidates": len(candidates), "rollouts": 0, "prompts_trained": 0, "prompts_with_signal": 0}
+        row["rows_trained"] = 0
         row |= {f"curriculum/{name}": value for name, value in recipe.curriculum.metrics().items()}
         if not candidates:
             return None
@@ -144,6 +149,7 @@ class Trainer:
         prompts = trained_prompts(rollouts, shares)
         row: dict[str, Any] = {
             "prompts_trained": len({int(rollouts.groups[rows[0]]) for rows in prompts}),
+            "prompts_with_signal": prompts_with_signal(rollouts, advantages),
             "rows_trained": sum(map(len, prompts)),
         }
         if not prompts:
@@ -178,6 +184,9 @@ class Trainer:
         counts = batch.weights > 0
         logprobs = torch.where(batch.mask, self.policy.logprobs(batch.rollouts).float(), batch.old)
         loss, metrics = self.recipe.objective(logprobs, batch.old, batch.reference, batch.advantages)
+        if loss.shape != batch.mask.shape:
+            shapes = f"losses {tuple(loss.shape)} for steps {tuple(batch.mask.shape)}"
+            raise SteelyardError(f"{self.recipe.objective!r} gave {shapes}; it must add up advantages [K, N, T]")
         total = (torch.where(counts, loss, 0.0) * batch.weights).sum()
         total.backward()
         figures = {
@@ -195,3 +204,13 @@ def about_run(recipe: Recipe, config: TrainConfig, data_rows: int) -> dict[str, 
     """What must stay the same while a run goes on: its settings, the number of its rows, its recipe as it prints."""
     parts = {name: re.sub(r" at 0x[0-9a-fA-F]+", "", repr(getattr(recipe, name))) for name in PARTS}
     return {"config": config.to_json(), "data_rows": data_rows, "recipe": parts}
+
+
+def needs_reference(recipe: Recipe) -> bool:
+    """Whether objective or reward asks the policy as it was when training began."""
+    return recipe.objective.needs_reference or getattr(recipe.reward, "needs_reference", False)
+
+
+def _figures(advantage: Any) -> dict[str, float]:
+    """What the links of a chain say of the step, where they do."""
+    return advantage.metrics() if hasattr(advantage, "metrics") else {}

@@ -38,7 +38,7 @@ def run_trial(experiment: Experiment | Measurement, arm: str, trial: Trial) -> d
     """
     if isinstance(experiment, Measurement):
         return _measured(experiment, arm, trial)
-    world, e = experiment.world(), experiment
+    world, e = experiment.world_of(trial.seed), experiment
 
     def measure(policy: Policy) -> Measures:
         return e.measure(world, policy, folder=trial.folder, count=e.test_count, greedy=e.greedy)
@@ -112,11 +112,20 @@ def mean_rewards(draws: int = 1, **rewards: Reward) -> Measure:
         rollouts = policy.sample(samples, 1 if greedy else draws, generator=generator, greedy=greedy)
         found: dict[str, float] = {}
         for name, reward in rewards.items():
+            ask(reward, policy)
             values = reward(rollouts).values
             found |= {name: mean_of_judged(values), f"{name}/nan": float(np.isnan(values).mean())}
         return found
 
     return measure
+
+
+def ask(reward: Reward, policy: Policy) -> None:
+    """Let a reward that asks the policy ask this one; without a reference, it is its own: it was not trained."""
+    if hasattr(reward, "use_policy"):
+        reward.use_policy(policy)
+    if getattr(reward, "needs_reference", False) and "reference" not in getattr(policy, "copies", ("reference",)):
+        policy.snapshot("reference")
 
 
 def mean_of(samples: Sequence[Sample], reward: Reward, *, at_once: int = 64) -> Callable[[Policy], float]:
@@ -140,10 +149,11 @@ def mean_of_judged(values: Array) -> float:
 
 
 def cost(run: Run) -> dict[str, float]:
-    """What a run spent: prompts that got a gradient, rollouts, label-free judging samples, seconds."""
+    """What a run spent: prompts that were trained, those of them with a signal, rollouts, judging samples, seconds."""
     rows = run.rows()
     return {
         "gradient_prompts": _total(rows, "prompts_trained"),
+        "signal_prompts": _total(rows, "prompts_with_signal"),
         "rollouts": _total(rows, "rollouts"),
         "judge_samples": _total(rows, "curriculum/judge_samples"),
         "seconds": sum(value for row in rows for key, value in row.items() if _is_stage(key)),

@@ -16,6 +16,8 @@ from steelyard.policies.causal import Encoded, PromptBatch, PromptMemory, collat
 from steelyard.policies.loading import load_parts
 from steelyard.policies.lora import LoRA, adapter_off, adapter_untouched, base_model
 from steelyard.policies.sampling import Sampling, decode, draw_uniforms, stop_check
+from steelyard.policies.texts import ROWS_AT_ONCE, pieces, tokenise
+from steelyard.text_scores import TextScores, overlapping
 from steelyard.types import Actions, Array, Rollouts, Sample, SteelyardError, Streams, streams
 
 if TYPE_CHECKING:
@@ -151,9 +153,7 @@ class LanguagePolicy:
         actions = rollouts.actions
         if actions is None or "tokens" not in actions.data:
             raise SteelyardError("these rollouts hold no tokens; score rollouts that `sample` or `encode` returned")
-        first: dict[int, int] = {}
-        owner = np.array([first.setdefault(id(sample), len(first)) for sample in rollouts.samples], np.int64)
-        distinct = [rollouts.samples[int(row)] for row in np.unique(owner, return_index=True)[1]]
+        owner, distinct = _owners(rollouts.samples)
         prompts = self._prompts(distinct, room=actions.mask.shape[1])
         tokens, mask = (torch.from_numpy(a).to(self.device) for a in (actions.data["tokens"], actions.mask))
         if copy is None:
@@ -164,6 +164,79 @@ class LanguagePolicy:
         with torch.no_grad(), self._copy(copy) as model:
             return score_shared(model, prompts, owner, tokens, mask, actions.temperature)
 
+    def score_texts(
+        self,
+        samples: Sequence[Sample],
+        texts: Sequence[str],
+        *,
+        spans: Array | None = None,
+        copy: str | None = None,
+        temperature: float = 1.0,
+    ) -> TextScores:
+        """How likely given texts are after their samples' prompts, token by token, without gradients.
+
+        log p(t_i | prompt, t_1 … t_{i−1}) for the tokens t of a text. Text and prompt are tokenised apart, a text in
+        one piece, so a token may lie across two words that mean different things: `offsets` tell. Rows whose sample is
+        the same object share one pass over the prompt; tokens that are not wanted cost no logits.
+
+        Args:
+            samples: whose prompts are the contexts [N].
+            texts: what is scored [N]; no end token is added.
+            spans: int64 [N, 2], characters of each text whose tokens are wanted; all of them without it.
+            copy: name of a `snapshot`; None is the policy as it is now.
+            temperature: logits are divided by it.
+
+        Raises:
+            SteelyardError: for other than one text a sample, a text that does not fit into the model's context behind
+                its prompt, or a tokenizer without offsets.
+        """
+        if len(samples) != len(texts) or not samples or (spans is not None and np.shape(spans) != (len(texts), 2)):
+            given = f"{len(texts)} texts, {len(samples)} samples and spans {None if spans is None else np.shape(spans)}"
+            raise SteelyardError(f"{given} were given; one text and one span [2] a sample are needed, at least one")
+        tokens, written, offsets = tokenise(self.tokenizer, texts)
+        mask = written if spans is None else written & overlapping(offsets, np.asarray(spans))
+        owner, distinct = _owners(samples)
+        logprobs = np.zeros(mask.shape, np.float32)
+        using = _evaluating(self.module) if copy is None else self._copy(copy)
+        with torch.no_grad(), using as model:
+            for rows in pieces(owner, ROWS_AT_ONCE):
+                width = max(1, int(written[rows].sum(1).max()))
+                numbers, mine = np.unique(owner[rows], return_inverse=True)
+                prompts = self._prompts([distinct[i] for i in numbers], room=0)
+                self._check_fit(prompts, mine, written[rows], [samples[row] for row in rows])
+                part, wanted = (torch.from_numpy(a[rows, :width]).to(self.device) for a in (tokens, mask))
+                logprobs[rows, :width] = score_shared(model, prompts, mine, part, wanted, temperature).cpu().numpy()
+        return TextScores(logprobs, mask, offsets)
+
+    def choice_probabilities(
+        self,
+        samples: Sequence[Sample],
+        choices: Sequence[str],
+        *,
+        after: Sequence[str] | None = None,
+        copy: str | None = None,
+    ) -> Array:
+        """float32 [N, K]: the probability that each prompt is continued by each of the choices (letters, words).
+
+        They are probabilities among all continuations, not among the choices: divide by their sum for those.
+
+        Args:
+            samples: whose prompts are the contexts [N].
+            choices: K texts; a leading space belongs to a choice where the tokenizer joins it to the word.
+            after: what stands between prompt and choice [N], as `"Answer:"`; nothing by default.
+            copy: name of a `snapshot`; None is the policy as it is now.
+        """
+        before = [""] * len(samples) if after is None else list(after)
+        if not choices or not all(choices) or len(before) != len(samples):
+            given = f"choices {list(choices)!r:.80} after {len(before)} texts for {len(samples)} samples"
+            raise SteelyardError(f"{given} cannot be scored; give texts that are not empty, and one `after` a sample")
+        starts = np.repeat([len(text) for text in before], len(choices))
+        texts = [text + choice for text in before for choice in choices]
+        spans = np.stack([starts, [len(text) for text in texts]], axis=1)
+        rows = [sample for sample in samples for _ in choices]
+        scores = self.score_texts(rows, texts, spans=spans, copy=copy)
+        return np.exp(scores.logprobs.sum(axis=1)).reshape(len(samples), len(choices))
+
     def snapshot(self, name: str) -> None:
         """Keep a frozen copy as it is now. With an untouched adapter the copy is the base itself and costs nothing."""
         if adapter_untouched(self.module):
@@ -172,6 +245,11 @@ class LanguagePolicy:
         kept = copying.deepcopy(self.module).requires_grad_(False).eval()
         kept.zero_grad(set_to_none=True)
         self._copies[name] = kept
+
+    @property
+    def copies(self) -> list[str]:
+        """The names of the copies that were kept."""
+        return list(self._copies)
 
     @property
     def end_tokens(self) -> list[int]:
@@ -225,6 +303,16 @@ class LanguagePolicy:
             encoded.append(prompt)
         return collate(encoded, device=self.device, pad=self.tokenizer.pad_token_id or 0)
 
+    def _check_fit(self, prompts: PromptBatch, owner: Array, written: Array, samples: Sequence[Sample]) -> None:
+        longest = getattr(base_model(self.module).config.get_text_config(decoder=True), "max_position_embeddings", None)
+        needed = prompts.mask.sum(1).cpu().numpy()[owner] + written.sum(axis=1)
+        if longest is not None and needed.max() > longest:
+            row = int(needed.argmax())
+            raise SteelyardError(
+                f"the prompt of sample {samples[row].id!r} and its text have {needed[row]} tokens, which passes the "
+                f"model's context of {longest}; shorten one of them"
+            )
+
     @contextmanager
     def _copy(self, name: str) -> Iterator[Any]:
         if name not in self._copies:
@@ -237,6 +325,13 @@ class LanguagePolicy:
             return
         with adapter_off(self.module), _evaluating(self.module) as model:
             yield model
+
+
+def _owners(samples: Sequence[Sample]) -> tuple[Array, list[Sample]]:
+    """Which distinct sample every row [N] belongs to, and the distinct samples in order of their first row."""
+    first: dict[int, int] = {}
+    owner = np.array([first.setdefault(id(sample), len(first)) for sample in samples], np.int64)
+    return owner, [samples[int(row)] for row in np.unique(owner, return_index=True)[1]]
 
 
 def _plain(content: Any, placeholder: Callable[[str], str]) -> str:

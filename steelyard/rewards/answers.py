@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
-from steelyard.rewards.core import reward
+from steelyard.rewards.core import RowReward, reward
 from steelyard.rewards.overlap import rouge_mean, word_error_rate
-from steelyard.types import Status, Verdict
+from steelyard.types import Status, SteelyardError, Verdict
 
 INSTRUCTION = "Reason in <think> </think> and answer in <answer> </answer>."
 """What a prompt ends with, so that completions have the form that this file reads."""
@@ -33,6 +33,52 @@ def think_text(completion: str) -> str | None:
 def think_format(completion: str) -> float:
     """1 iff the text is a think block, optional white space, an answer block (sheet 01, r^F); empty blocks count."""
     return float(_FORMAT.fullmatch(completion) is not None)
+
+
+@reward
+def one_of(completion: str, answer: str | Sequence[str]) -> float:
+    """1 iff the answer block is the answer, or one of them where there are several; 0 without a block."""
+    ours = answer_text(completion)
+    accepted = [answer] if isinstance(answer, str) else answer
+    return float(ours is not None and ours in [str(each).strip() for each in accepted])
+
+
+def tagged_in_order(text: str, tags: Sequence[str], *, prefix: bool = False) -> bool:
+    """Whether a text holds `<tag>` and `</tag>` of every tag exactly once, one block after the other.
+
+    Args:
+        text: may go on after the last block.
+        tags: names, in the order of their blocks.
+        prefix: whether it may begin with something else than the first block.
+    """
+    marks = [mark for tag in tags for mark in (f"<{tag}>", f"</{tag}>")]
+    if any(text.count(mark) != 1 for mark in marks):
+        return False
+    places = [text.index(mark) for mark in marks]
+    return places == sorted(places) and (prefix or places[0] == 0)
+
+
+def _tags_in_order(completion: str, *, tags: Sequence[str], prefix: bool) -> float:
+    return float(tagged_in_order(completion, tags, prefix=prefix))
+
+
+def tag_format(*tags: str, prefix: bool = False) -> RowReward:
+    """1 iff every tag opens and closes exactly once, in this order: `tag_format("think", "answer")`.
+
+    Unlike `think_format`, text may stand between the blocks and behind them, and blocks must not be doubled.
+
+    Args:
+        *tags: names, in the order of their blocks.
+        prefix: whether text may stand before the first block too.
+
+    Raises:
+        SteelyardError: without a tag.
+
+    Source: sheet 40 (RLPR), the authors' format reward (with `prefix` and the answer alone: their mode without think).
+    """
+    if not tags:
+        raise SteelyardError("tag_format needs at least one tag, as tag_format('think', 'answer')")
+    return RowReward(_tags_in_order, "tag_format", options={"tags": tags, "prefix": prefix})
 
 
 def parse_number(text: str) -> float | None:

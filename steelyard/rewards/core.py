@@ -43,6 +43,26 @@ class Expression:
         for part in self.operands:
             part.at_step(step)
 
+    def use_policy(self, policy: Any) -> None:
+        """Give every part that asks the policy the one that is being trained, as it is now."""
+        for part in self.operands:
+            part.use_policy(policy)
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether some part asks the policy as it was when training began, its copy `reference`."""
+        return any(part.needs_reference for part in self.operands)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the parts keep from step to step, by their place in the expression; plain JSON."""
+        states = {str(place): part.state_dict() for place, part in enumerate(self.operands)}
+        return {place: state for place, state in states.items() if state}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` was taken."""
+        for place, part in state.items():
+            self.operands[int(place)].load_state_dict(part)
+
     def _evaluate(self, rollouts: Rollouts, memo: Memo) -> Scores:
         if id(self) not in memo:
             memo[id(self)] = self._compute(rollouts, memo)

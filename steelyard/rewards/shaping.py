@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
 
-from steelyard.rewards.core import Expression, Memo, joined
-from steelyard.types import Array, Rollouts, Scores
+from steelyard.rewards.core import Expression, Memo, RowReward, joined
+from steelyard.types import Array, Rollouts, Scores, SteelyardError
+
+_WORD_ENDS = re.compile(r"\s+|_")
 
 
 def completion_lengths(rollouts: Rollouts) -> Array:
@@ -58,3 +62,35 @@ def length_bonus(
     does not count as passing. Source: sheet 01, the released code's term.
     """
     return LengthBonus(by, bonus, shortest, longest, above, least_right)
+
+
+def most_repeated(text: str, *, window: int = 10) -> int:
+    """How often the commonest run of `window` words occurs; 0 for texts of no more words than that.
+
+    Words end at white space and at underscores.
+    """
+    words = _WORD_ENDS.split(text.strip())
+    if len(words) <= window:
+        return 0
+    runs = zip(*(words[start:] for start in range(window)), strict=False)
+    return max(Counter(runs).values())
+
+
+def _repeats(completion: str, *, window: int, limit: int) -> float:
+    return float(most_repeated(completion, window=window) >= limit)
+
+
+def repeats(*, window: int = 10, limit: int = 10) -> RowReward:
+    """1 iff some run of `window` words occurs `limit` times or more, else 0: take it off, as `correct - repeats()`.
+
+    Args:
+        window: words in a run; limit: how often is too often (the authors' trainer: 10, their function's default: 6).
+
+    Raises:
+        SteelyardError: for a window or limit below 1.
+
+    Source: sheet 40 (RLPR), the authors' repetition penalty.
+    """
+    if min(window, limit) < 1:
+        raise SteelyardError(f"repeats(window={window}, limit={limit}): both must be at least 1")
+    return RowReward(_repeats, "repeats", options={"window": window, "limit": limit})

@@ -14,7 +14,7 @@ from steelyard.learn.curricula import uniform
 from steelyard.learn.objectives import clipped
 from steelyard.learn.plans import groups
 from steelyard.learn.recipe import Recipe
-from steelyard.methods.grpo import grpo, grpo_augmented
+from steelyard.methods.grpo import METHOD, grpo, grpo_augmented
 from steelyard.methods.rova import rova
 from steelyard.perturb.video import outdoor_corruptions
 from steelyard.rewards import math_correct, reward
@@ -85,8 +85,10 @@ def test_what_a_trainer_cannot_carry_is_refused(make: Any, words: str) -> None:
         export_verl(make(SETTING), module="my_verl")
 
 
-def test_a_curriculum_is_refused() -> None:
+def test_a_curriculum_and_what_is_no_recipe_are_refused() -> None:
     pytest.importorskip("trl")
+    with pytest.raises(SteelyardError, match=r"TRL is given a Method; it can carry a steelyard\.learn\.recipe\.Recipe"):
+        export_trl(METHOD)  # type: ignore[arg-type]
     recipe = rova(SETTING)
     plain = Recipe(groups(4), recipe.reward, recipe.advantage, recipe.objective, recipe.curriculum)
     with pytest.raises(SteelyardError, match=r"TRL walks through the data set, and cannot follow SelfReflective"):

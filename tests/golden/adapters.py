@@ -7,15 +7,21 @@ from typing import Any
 
 from tests.golden.brme import brme
 from tests.golden.contrast_instructions import contrast_instructions
+from tests.golden.copo import copo
 from tests.golden.cream import cream
 from tests.golden.g_ra import g_ra
 from tests.golden.master_rm import master_rm
+from tests.golden.rlpr import rlpr
 from tests.golden.rova import rova
 from tests.golden.rpo import rpo_case
+from tests.golden.unlikeliness import unlikeliness
 
 Adapter = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]
 
 ADAPTERS: dict[str, Adapter] = {
+    "RLPR": rlpr,
+    "Unlikeliness reward (rank-penalised GRPO)": unlikeliness,
+    "copo": copo,
     "brme": brme,
     "contrast-instructions": contrast_instructions,
     "cream": cream,
