@@ -15,10 +15,12 @@ _SLUGS = (
     "copo",
     "brme",
     "cream",
+    "toolrl",
     "unlikeliness",
     "rpo",
     "rlpr",
     "master-rm",
+    "bleuberi",
     "grpo",
 )
 """In the order of their sheets; each is a file of this folder by that name. The baseline comes last."""
