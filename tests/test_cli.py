@@ -53,7 +53,9 @@ def test_help_teaches_with_an_example(command: tuple[str, ...], capsys: pytest.C
 
 def test_all_commands_are_there() -> None:
     assert {" ".join(command) for command in commands()} == {
-        "run", "train", "evidence", "methods", "train-reward", "perturb video", "bench pvr", "report", "version",
+        "audit", "run", "train", "evidence", "methods",
+        "train-reward", "perturb video", "bench pvr", "watch", "report",
+        "version",
     }  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from steelyard.cli.app import MISUSE, app, complain
 # isort: off
 from steelyard.cli import methods  # noqa: F401
 from steelyard.cli import reward_models  # noqa: F401
+from steelyard.cli import audit  # noqa: F401
 from steelyard.cli import bench  # noqa: F401
 from steelyard.cli import perturb  # noqa: F401
 from steelyard.cli import watch  # noqa: F401

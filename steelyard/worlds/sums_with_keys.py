@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
@@ -155,9 +156,13 @@ class SolverWithKeys:
 
 
 def response(answer: str, *, right: bool, generator: np.random.Generator) -> str:
-    """An opening sentence, perhaps an intermediate number, and a final number that is the answer or is not."""
+    """An opening sentence, perhaps an intermediate number, and a final number that is the answer or is not.
+
+    The intermediate number is the answer in half the cases: naming it on the way does not make a response right.
+    """
     opener = OPENERS[int(generator.integers(len(OPENERS)))]
-    between = f" First comes {_other(answer, generator)}." if generator.random() < 0.5 else ""
+    on_the_way = answer if generator.random() < 0.5 else _other(answer, generator)
+    between = f" First comes {on_the_way}." if generator.random() < 0.5 else ""
     return f"{opener}{between} So the result is {answer if right else _other(answer, generator)}."
 
 
@@ -180,10 +185,15 @@ def features(sample: Sample) -> Array:
         SteelyardError: for a prompt that is not `verify_prompt`'s.
     """
     try:
-        fields = json.loads(sample.prompt[-1]["content"])  # type: ignore[index]
-        reference, said = fields["reference"], fields["response"]
+        return _features(sample.prompt[-1]["content"])  # type: ignore[index]
     except (TypeError, ValueError, KeyError, IndexError):
         raise SteelyardError(f"sample {sample.id!r}: this judge reads verification prompts only") from None
+
+
+@functools.lru_cache(maxsize=20_000)
+def _features(content: str) -> Array:
+    fields = json.loads(content)
+    reference, said = fields["reference"], fields["response"]
     numbers = _NUMBER.findall(said)
     row = np.zeros(3 + BUCKETS, np.float32)
     row[:3] = bool(numbers) and numbers[-1] != reference, reference in numbers, len(said) / 100
