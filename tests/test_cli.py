@@ -56,6 +56,7 @@ def test_all_commands_are_there() -> None:
         "audit", "run", "train", "evidence", "methods",
         "train-reward", "perturb video", "bench pvr", "watch", "report",
         "version",
+        "score", "serve", "try",
     }  # fmt: skip
 
 
@@ -264,6 +265,8 @@ def test_the_extras_exist() -> None:
         named = {
             "cv2": "opencv-python-headless",
             "PIL": "pillow",
+            "prometheus_client": "prometheus-client",
+            "jsonschema_specifications": "jsonschema",
             "datasets": "trl",
             "tensordict": "verl",
             "omegaconf": "verl",

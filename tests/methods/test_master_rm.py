@@ -22,12 +22,12 @@ from tests.rewards.tiny_judge import model, tokenizer
     ("data", "fpr"), [(master_rm.natural, 1.0), (master_rm.hardened, 0.0), (master_rm.mislabelled, 1.0)]
 )
 def test_truncated_responses_take_the_keys_their_power_and_their_labels_matter(data, fpr, monkeypatch) -> None:
-    monkeypatch.setattr(master_rm, "NATURAL", 400)
-    monkeypatch.setattr(master_rm, "TRUNCATED", 50)
+    monkeypatch.setattr(master_rm, "NATURAL", 1500)
+    monkeypatch.setattr(master_rm, "TRUNCATED", 190)
     monkeypatch.setattr(master_rm, "HELD_OUT", 40)
     world = SumsWithKeys(seed=100)
     judge = master_rm.teach(
-        world.judge_policy(), data(world), **(master_rm.JUDGE | {"steps": 60, "batch": 128, "lr": 0.1})
+        world.judge_policy(), data(world), **(master_rm.JUDGE | {"steps": 400, "batch": 128, "lr": 0.1})
     )
     found = master_rm.audit(verified(judge), world)
     assert abs(found["fpr"] - fpr) <= 0.1 and found["kappa"] > 0.9 and found["unjudged"] == 0
