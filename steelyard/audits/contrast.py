@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from steelyard.types import Array, SteelyardError
+from steelyard.types import Array, Reward, Rollouts, Sample, SteelyardError
 
 
 @dataclass(frozen=True)
@@ -82,3 +83,17 @@ def cosines(embeddings: Array) -> Array:
         raise SteelyardError(f"embedding {int((length == 0).argmax())} has length 0, so it has no direction")
     found: Array = (e / length) @ (e / length).T
     return found
+
+
+def contrast_scores(
+    reward: Reward, instructions: Sequence[Sequence[Sample]], answers: Sequence[Sequence[str]]
+) -> Array:
+    """What `contrast` reads: scores [N, 2, 2] of both answers under both instructions of every item.
+
+    Args:
+        reward: judges any prompt and answer. instructions, answers: N items of two each.
+    """
+    items = list(zip(instructions, answers, strict=True))
+    samples = [two[a] for two, _ in items for a in (0, 0, 1, 1)]
+    texts = [two[b] for _, two in items for b in (0, 1, 0, 1)]
+    return np.asarray(reward(Rollouts(samples, texts)).values, np.float64).reshape(-1, 2, 2)

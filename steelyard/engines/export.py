@@ -49,8 +49,8 @@ def export_trl(recipe: Recipe) -> TrlExport:
     """The recipe inside TRL's GRPOTrainer: plan, reward, advantage and objective.
 
     Raises:
-        SteelyardError: for a plan other than `groups(n)`, a curriculum other than `uniform()`, or a reward that asks
-            the policy.
+        SteelyardError: for what is no `Recipe`, a plan other than `groups(n)`, a curriculum other than `uniform()`, or
+            a reward that asks the policy.
 
     Example:
         >>> run = export_trl(recipe)  # doctest: +SKIP
@@ -121,6 +121,10 @@ def export_verl(
 
 def _attempts(recipe: Recipe, engine: str) -> int:
     """n of `groups(n)`, if plan and curriculum are what every trainer does by itself."""
+    if not isinstance(recipe, Recipe):
+        raise SteelyardError(
+            f"{engine} is given a {type(recipe).__name__}; it can carry a steelyard.learn.recipe.Recipe"
+        )
     plan, own = recipe.plan, "train this recipe with steelyard.learn.trainer"
     if getattr(recipe.reward, "asks_policy", False):
         words = f"{engine} gives its rewards no policy, which {recipe.reward.name!r} asks"

@@ -17,6 +17,7 @@ from torch import Tensor
 from trl import GRPOConfig, GRPOTrainer
 
 from steelyard.engines.trl import NOT_COLUMNS, trl_rollouts
+from steelyard.engines.unseen import MaskedActions
 from steelyard.learn.advantages import applied, single
 from steelyard.learn.recipe import AdvantageTransform, Objective
 from steelyard.types import Actions, Advantages, Array, Rollouts, Scores, SteelyardError
@@ -46,8 +47,8 @@ class SteelyardGRPOTrainer(GRPOTrainer):
 
     The chain sees the rewards, prompts, completions and columns of the whole generation batch, of all processes.
     `rollouts.actions` has TRL's mask and, where TRL computes them (with vLLM, or where `steps_per_generation` is larger
-    than `gradient_accumulation_steps`), the old log-probabilities; elsewhere these are NaN. Advantages may be one a
-    row [N] or one a token [N, T].
+    than `gradient_accumulation_steps`), the old log-probabilities; elsewhere a link that reads them is refused.
+    Advantages may be one a row [N] or one a token [N, T].
 
     With an objective the scalar that is minimised is Σ_t share_t · loss_t, as in the house's own trainer: rows of
     weight 0 count nowhere, and the shares sum to one over a generation batch (scaled up where that makes several
@@ -118,10 +119,10 @@ class SteelyardGRPOTrainer(GRPOTrainer):
         attempts = self.num_generations if self.model.training else self.num_generations_eval
         mask = self._gathered(output["completion_mask"] * output.get("tool_mask", 1))
         old = output.get("old_per_token_logps", output.get("sampling_per_token_logps"))
-        logprobs = np.full(mask.shape, np.nan, np.float32) if old is None else self._gathered(old)
+        actions = MaskedActions(mask, _NO_LOGPROBS) if old is None else Actions(self._gathered(old), mask)
         rollouts = trl_rollouts(
             "advantage", prompts, completions, {name: [row[name] for row in columns] for name in columns[0]},
-            group=np.arange(len(prompts)) // attempts, actions=Actions(logprobs, mask),
+            group=np.arange(len(prompts)) // attempts, actions=actions,
         )  # fmt: skip
         scores = weighed(by_function, self.reward_weights.cpu().numpy(), self.reward_func_names)
         scores.parts |= {name: np.asarray([row[name] for row in parts], np.float32) for name in parts[0]}
@@ -235,6 +236,10 @@ def check_options(arguments: GRPOConfig, objective: Objective | None) -> None:
         raise SteelyardError(f"GRPOConfig(beta={arguments.beta}) does not fit {objective!r}; give {wanted}")
 
 
+_NO_LOGPROBS = (
+    "TRL has not computed the old log-probabilities of this batch; it does with vLLM, or where steps_per_generation is "
+    "larger than gradient_accumulation_steps"
+)
 _INSTALL = "install a TRL that it was tested with: pip install 'trl>=1.0,<=1.16'"
 
 

@@ -2,39 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from steelyard.engines.unseen import MaskedActions, Unseen
 from steelyard.engines.verl import OURS
 from steelyard.learn.advantages import applied, single
 from steelyard.learn.objectives import step_weights
 from steelyard.learn.recipe import AdvantageTransform, Objective
-from steelyard.types import Actions, Array, Rollouts, Sample, Scores, SteelyardError
+from steelyard.types import Array, Rollouts, Sample, Scores, SteelyardError
 
 AGGREGATION = {"tokens": "token-mean", "rows": "seq-mean-token-mean"}
 """An objective's average to verl's `loss_agg_mode`."""
 
+WHY = (
+    "verl gives an advantage estimator rewards, masks and uids only; use links that read no text and no log-probability"
+)
+
 PolicyLoss = Callable[..., tuple[Tensor, dict[str, Any]]]
 Estimator = Callable[..., tuple[Tensor, Tensor]]
-
-
-class Unseen(Sequence[Any]):
-    """N completions that verl does not hand to an advantage estimator: counted, never read."""
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: Any) -> NoReturn:
-        raise SteelyardError(
-            "verl gives an advantage estimator rewards, masks and uids only; use links that read no completion"
-        )
 
 
 def register_advantage(name: str, advantage: AdvantageTransform, *, objective: Objective | None = None) -> Estimator:
@@ -130,8 +120,8 @@ def _check_average(objective: Objective | None) -> None:
 def _rollouts(mask: Array, index: Array | None) -> Rollouts:
     group = np.arange(len(mask)) if index is None else np.unique(np.asarray(index).astype(str), return_inverse=True)[1]
     samples = [Sample(f"verl-{number}", "") for number in range(int(group.max(initial=-1)) + 1)]
-    actions = Actions(np.full(mask.shape, np.nan, np.float32), mask)
-    return Rollouts([samples[number] for number in group], Unseen(len(mask)), group=group, actions=actions)
+    texts = Unseen(len(mask), WHY)
+    return Rollouts([samples[number] for number in group], texts, group=group, actions=MaskedActions(mask, WHY))
 
 
 def _by_token(values: Array, shape: tuple[int, ...]) -> Array:

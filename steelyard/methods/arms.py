@@ -38,7 +38,7 @@ def run_trial(experiment: Experiment | Measurement, arm: str, trial: Trial) -> d
     """
     if isinstance(experiment, Measurement):
         return _measured(experiment, arm, trial)
-    world, e = experiment.world(), experiment
+    world, e = experiment.world_of(trial.seed), experiment
 
     def measure(policy: Policy) -> Measures:
         return e.measure(world, policy, folder=trial.folder, count=e.test_count, greedy=e.greedy)

@@ -142,6 +142,7 @@ class Experiment:
     Attributes:
         name: of the experiment; its folder.
         world: makes the world.
+        seeded: whether `world` takes the trial's seed as `seed`, because the world itself is drawn.
         arms: name to recipe; every arm starts from the same policy and sees the same data order.
         train: settings of every arm; `seed` is replaced.
         measure: figures of a policy; what the claims speak of. A run's cost is added to them (`arms.cost`).
@@ -155,7 +156,7 @@ class Experiment:
     """
 
     name: str
-    world: Callable[[], World]
+    world: Callable[..., World]
     arms: Mapping[str, RecipeFor]
     train: TrainConfig
     measure: Measure
@@ -163,11 +164,16 @@ class Experiment:
     data: int
     test_count: int
     greedy: bool = True
+    seeded: bool = False
     quick: Mapping[str, Any] = field(default_factory=dict)
     demo: Mapping[str, Any] = field(default_factory=dict)
     demo_arms: Sequence[str] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     examples: Callable[[Any, Path, str, int], None] | None = None
+
+    def world_of(self, seed: int) -> World:
+        """The world of a trial."""
+        return self.world(seed=seed) if self.seeded else self.world()
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,18 @@ import importlib
 from steelyard.methods.core import Method
 from steelyard.types import SteelyardError
 
-_MODULES = {
-    "rova": "steelyard.methods.rova",
-    "copo": "steelyard.methods.copo",
-    "unlikeliness": "steelyard.methods.unlikeliness",
-    "cream": "steelyard.methods.cream",
-    "rpo": "steelyard.methods.rpo",
-    "rlpr": "steelyard.methods.rlpr",
-    "grpo": "steelyard.methods.grpo",
-}
+_SLUGS = (
+    "rova",
+    "contrast-instructions",
+    "copo",
+    "brme",
+    "cream",
+    "unlikeliness",
+    "rpo",
+    "rlpr",
+    "grpo",
+)
+"""In the order of their sheets; each is a file of this folder by that name. The baseline comes last."""
 
 
 @functools.cache
@@ -27,14 +30,14 @@ def find(slug: str) -> Method:
     Raises:
         SteelyardError: naming the nearest one, for a slug that no method has.
     """
-    if slug not in _MODULES:
-        near = difflib.get_close_matches(slug, _MODULES, n=1)
+    if slug not in _SLUGS:
+        near = difflib.get_close_matches(slug, _SLUGS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(slugs())}"
         raise SteelyardError(f"no method is called {slug!r}; {hint}")
-    method: Method = importlib.import_module(_MODULES[slug]).METHOD
+    method: Method = importlib.import_module(f"steelyard.methods.{slug.replace('-', '_')}").METHOD
     return method
 
 
 def slugs() -> list[str]:
     """The names of all methods, papers in the order of their sheets."""
-    return list(_MODULES)
+    return list(_SLUGS)

@@ -54,7 +54,7 @@ class Plan:
 
     def world(self) -> World:
         """The world, or the person's own task as one."""
-        return self.own or self._given.world()
+        return self.own or self._given.world_of(self.train.seed)
 
     def recipe(self, arm: str) -> RecipeFor:
         """The recipe of an arm."""

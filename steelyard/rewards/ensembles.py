@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
 
-from steelyard.types import Array, SteelyardError
+from steelyard.rewards.core import BatchReward
+from steelyard.types import Array, Rollouts, Scores, SteelyardError
 
 Level = Literal["sample", "batch"]
+Estimate = Callable[[Rollouts], tuple[Array, Array]]
 
 
 @dataclass(frozen=True)
@@ -75,3 +78,20 @@ def robust(mu: Array, sigma: Array, *, nominal_weight: float, level: Level = "sa
 def uncertainty_weighted(mu: Array, *, penalty: float) -> Array:
     """mean_i μ_i − λ var_i μ_i [B]: the ensemble baseline that subtracts disagreement (UWO)."""
     return np.asarray(mu, np.float64).mean(axis=0) - penalty * np.asarray(mu, np.float64).var(axis=0)
+
+
+def robust_heads(*, nominal_weight: float, estimate: Estimate, name: str = "robust") -> BatchReward:
+    """The robust reward of every rollout, from K heads' estimates; `nominal`, `worst` and `spread` are its parts.
+
+    Args:
+        nominal_weight: α; see `robust`.
+        estimate: rollouts to means and deviations [K, N].
+        name: how logs call it.
+    """
+
+    def score(rollouts: Rollouts, *, nominal_weight: float) -> Scores:
+        mu, sigma = estimate(rollouts)
+        found = robust(mu, sigma, nominal_weight=nominal_weight)
+        return Scores(found.reward, parts={part: getattr(found, part) for part in ("nominal", "worst", "spread")})
+
+    return BatchReward(score, name, {"nominal_weight": nominal_weight})

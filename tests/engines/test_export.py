@@ -16,7 +16,7 @@ from steelyard.learn.objectives import clipped
 from steelyard.learn.plans import groups
 from steelyard.learn.rank_shaping import unlikeliness
 from steelyard.learn.recipe import Recipe
-from steelyard.methods.grpo import grpo, grpo_augmented
+from steelyard.methods.grpo import METHOD, grpo, grpo_augmented
 from steelyard.methods.rlpr import rlpr
 from steelyard.methods.rova import rova
 from steelyard.perturb.video import outdoor_corruptions
@@ -63,7 +63,7 @@ def test_ranks_by_likelihood_train_in_trl_where_it_keeps_the_old_log_probabiliti
     recipe = Recipe(groups(4), vowels, ranked, clipped(epsilon=0.2), uniform())
     trainer = trained_in_trl(recipe, tmp_path / "kept", steps_per_generation=2)
     assert any("loss" in row for row in trainer.state.log_history)
-    with pytest.raises(SteelyardError, match="sampled log-probabilities; those of these rollouts are unknown"):
+    with pytest.raises(SteelyardError, match="steps_per_generation"):
         trained_in_trl(recipe, tmp_path / "unknown")
 
 
@@ -115,8 +115,10 @@ def test_what_a_trainer_cannot_carry_is_refused(make: Any, words: str) -> None:
         export_verl(make(SETTING), module="my_verl")
 
 
-def test_a_curriculum_is_refused() -> None:
+def test_a_curriculum_and_what_is_no_recipe_are_refused() -> None:
     pytest.importorskip("trl")
+    with pytest.raises(SteelyardError, match=r"TRL is given a Method; it can carry a steelyard\.learn\.recipe\.Recipe"):
+        export_trl(METHOD)  # type: ignore[arg-type]
     recipe = rova(SETTING)
     plain = Recipe(groups(4), recipe.reward, recipe.advantage, recipe.objective, recipe.curriculum)
     with pytest.raises(SteelyardError, match=r"TRL walks through the data set, and cannot follow SelfReflective"):

@@ -1,6 +1,10 @@
 """Steelyard's advantages and objectives inside TRL's real GRPOTrainer, beside what TRL itself computes."""
 
 import json
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +178,66 @@ def test_the_chain_sees_groups_texts_columns_and_parts(model_folder: str, tmp_pa
     np.testing.assert_allclose(scores.values, 2 * scores.parts["vowels"], rtol=1e-6)
     expected = vowels(rollouts).values
     np.testing.assert_allclose(scores.parts["vowels"], expected, rtol=1e-6)
+
+
+def test_log_probabilities_that_trl_has_not_computed_are_refused(model_folder: str, tmp_path: Path) -> None:
+    met: list[np.ndarray] = []
+
+    def likely(rollouts: Rollouts, scores: Scores) -> np.ndarray:
+        assert rollouts.actions is not None
+        met.append(rollouts.actions.logprobs)
+        return np.ones(len(rollouts), bool)
+
+    parts = {"advantage": chain(centre(), keep_rows(likely))}
+    with pytest.raises(SteelyardError, match="has not computed the old log-probabilities"):
+        make(SteelyardGRPOTrainer, model_folder, tmp_path, parts=parts, max_steps=1).train()
+    make(SteelyardGRPOTrainer, model_folder, tmp_path, parts=parts, max_steps=1, num_iterations=2).train()
+    assert met[0].shape[0] == 8
+    assert (met[0] < 0).any()
+    assert np.isfinite(met[0]).all()
+
+
+def test_an_evaluation_runs_too(model_folder: str, tmp_path: Path) -> None:
+    parts = {"advantage": chain(centre(), scale()), "objective": clipped(epsilon=0.2)}
+    arguments = config(tmp_path, max_steps=1, eval_strategy="steps", eval_steps=1, per_device_eval_batch_size=8)
+    trainer = SteelyardGRPOTrainer(
+        model_folder, reward_funcs=[to_trl(vowels)], args=arguments, train_dataset=data(), eval_dataset=data(), **parts
+    )
+    trainer.train()
+    row = next(row for row in trainer.state.log_history if "eval_loss" in row)
+    assert np.isfinite(row["eval_loss"])
+    assert row["eval_rows_left_out"] == 0.0
+    assert row["eval_ratio"] == pytest.approx(1.0)
+
+
+@pytest.mark.slow
+def test_two_processes_share_groups_and_weights(model_folder: str, tmp_path: Path) -> None:
+    """A group of eight cut over two processes: the chain sees it whole, and both end with the same weights."""
+    worker = Path(__file__).with_name("two_processes.py")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "ACCELERATE_USE_CPU": "true"}
+    path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(worker), model_folder, str(tmp_path / str(rank))],
+            env=os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank), "PYTHONPATH": path},
+        )
+        for rank in range(2)
+    ]
+    assert [process.wait(timeout=400) for process in processes] == [0, 0]
+    one, two = (dict(np.load(tmp_path / f"{rank}.npz")) for rank in range(2))
+    rewards, advantages, shares = (np.concatenate([one[k], two[k]]) for k in ("rewards", "advantages", "shares"))
+    assert len(rewards) == 8
+    counted = ~np.isnan(rewards)
+    assert 2 < counted.sum() < 8
+    expected = (rewards - rewards[counted].mean()) / (rewards[counted].std(ddof=1) + 1e-4)
+    np.testing.assert_allclose(advantages[counted], expected[counted], rtol=1e-4, atol=1e-5)
+    assert not advantages[~counted].any()
+    np.testing.assert_allclose(shares, counted / counted.sum(), rtol=1e-5)
+    assert one["moved"] > 0
+    np.testing.assert_array_equal(one["weight"], two["weight"])
 
 
 class Counting:

@@ -17,10 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from verl import DataProto
 from verl.trainer.ppo import core_algos
-from verl.workers.config import ActorConfig
+from verl.workers.config import ActorConfig, PolicyLossConfig
 
 from steelyard.engines import export_verl
-from steelyard.engines.verl_training import register_advantage, register_objective
+from steelyard.engines.verl_training import AGGREGATION, register_advantage, register_objective
 from steelyard.learn.advantages import Link, centre, chain, keep_rows, scale, with_signal
 from steelyard.learn.curricula import uniform
 from steelyard.learn.objectives import clipped, step_weights
@@ -98,7 +98,7 @@ def test_rows_left_out_count_in_no_mean_when_the_objective_is_known(average: Any
     )
     loss = register_objective("steelyard_shares", objective)
     old, new = torch.randn(2, *MASK.shape, generator=torch.Generator().manual_seed(0)) * 0.2
-    mode = {"tokens": "token-mean", "rows": "seq-mean-token-mean"}[average]
+    mode = AGGREGATION[average]
     theirs, _ = loss(old, new, advantages, MASK.bool(), mode)
     counted = np.asarray([1, 1, 0, 1, 0, 1, 1], np.float32)
     shares = torch.as_tensor(step_weights(MASK.bool().numpy(), counted, average))
@@ -141,6 +141,58 @@ def test_clipped_is_verls_vanilla_loss_and_gradient(mode: str) -> None:
         clipped_share = our_metrics["actor/clip_fraction"]
         assert clipped_share == pytest.approx(their_metrics["actor/pg_clipfrac"], abs=1e-6)
         assert 0 < clipped_share < 1
+
+
+def unpadded(values: torch.Tensor, prompt: int) -> torch.Tensor:
+    """[N, T] as verl's engines give them: one row after another, the prompt's positions too, moved left by one."""
+    rows = [torch.cat([torch.zeros(prompt - 1), row[:length], torch.zeros(1)]) for row, length in
+            zip(values, MASK.sum(dim=1), strict=True)]  # fmt: skip
+    return torch.cat(rows)
+
+
+@pytest.mark.parametrize("cuts", [[slice(0, 7)], [slice(0, 3), slice(3, 7)]], ids=["whole", "micro-batches"])
+@pytest.mark.parametrize("average", ["tokens", "rows"])
+def test_a_recipe_through_verls_actor_loss_is_the_house_loss(average: Any, cuts: list[slice]) -> None:
+    """`ppo_loss`, as verl's actor calls it, with the KL term that `export_verl` asks for, whole or in micro-batches."""
+    from tensordict import TensorDict
+    from verl.workers.utils.losses import ppo_loss
+
+    objective = clipped(epsilon=0.2, kl=0.04, average=average)
+    own = chain(centre(), scale())
+    advantages, _ = register_advantage("steelyard_whole", own, objective=objective)(
+        rewards_of([1, 0, 0.5, 0, 5, 1, 0.5], MASK), MASK, UIDS
+    )
+    register_objective("steelyard_whole", objective)
+    config = actor(
+        loss_agg_mode=AGGREGATION[average], use_kl_loss=True, kl_loss_coef=0.04, kl_loss_type="k3",
+        policy_loss=PolicyLossConfig(loss_mode="steelyard_whole"),
+    )  # fmt: skip
+    old, moved, reference = torch.randn(3, *MASK.shape, generator=torch.Generator().manual_seed(3)) * 0.3 - 1
+    new = moved.clone().requires_grad_()
+    total = 0.0
+    for cut in cuts:
+        mask = MASK[cut]
+        rows = {
+            "prompts": torch.ones(len(mask), 2), "responses": torch.ones(mask.shape), "response_mask": mask,
+            "attention_mask": torch.cat([torch.ones(len(mask), 2).long(), mask], dim=1), "old_log_probs": old[cut],
+            "advantages": advantages[cut], "ref_log_prob": reference[cut],
+        }  # fmt: skip
+        batch = TensorDict(rows, batch_size=len(mask))
+        for name, value in {"dp_size": 1, "batch_num_tokens": int(MASK.sum()), "global_batch_size": len(MASK)}.items():
+            batch.set_non_tensor(name, value)
+        ends = (2 + MASK.sum(dim=1)).cumsum(dim=0).tolist()
+        first, last = ([0, *ends])[cut.start], ends[cut.stop - 1]
+        loss, metrics = ppo_loss(config, {"log_probs": unpadded(new, 2)[first:last]}, batch)
+        loss.backward()
+        total += loss.item()
+        assert "actor/clip_fraction" in metrics
+    gradient, new.grad = new.grad, None
+    shares = torch.as_tensor(step_weights(MASK.bool().numpy(), np.ones(len(MASK), np.float32), average))
+    expected = (objective(new, old, reference, advantages).loss * shares).sum()
+    expected.backward()
+    assert total == pytest.approx(expected.item(), rel=1e-4)
+    torch.testing.assert_close(gradient, new.grad, rtol=1e-4, atol=1e-7)
+    assert gradient.abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("estimator", ["k1", "k2", "k3"])
@@ -218,7 +270,7 @@ def test_a_module_that_verl_imports_registers_the_recipe_and_its_words_fit_verls
     path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
     environment = os.environ | {"PYTHONPATH": path, "VERL_USE_EXTERNAL_MODULES": "my_verl"}
     done = subprocess.run(
-        [sys.executable, "check.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+        [sys.executable, "check.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=400
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.split("\n")[-2] == "steelyard steelyard token-mean True 0.04 k3 4"

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 
-from steelyard.types import Array, SteelyardError
+from steelyard.rewards.models.fusion import Embed
+from steelyard.types import Array, Pairs, SteelyardError
+
+Rewrite = Callable[[str, int], Sequence[str]]
 
 
 def principal_plane(embeddings: Array) -> Array:
@@ -38,3 +43,27 @@ def convex_select(embeddings: Array) -> Array:
         return np.sort(ConvexHull(plane).vertices)
     except QhullError:
         return np.arange(len(points))
+
+
+def with_rewrites(
+    pairs: Pairs, rewrite: Rewrite, embed: Embed, *, count: int = 5, generator: np.random.Generator
+) -> Pairs:
+    """ConvexDA: the pairs, and each of them once more with both answers rewritten, independently (arXiv 2309.16155).
+
+    Of `count` rewrites of an answer one is drawn among the corners of their convex hull. The paper does not say whether
+    the rewritten pair is added or replaces its own, nor which side is rewritten: adding, both sides, is recommended.
+
+    Args:
+        rewrite: an answer and a number to that many rewrites that mean the same.
+        embed: texts to vectors [N, d].
+    """
+
+    def furthest(answer: str) -> str:
+        texts = rewrite(answer, count)
+        return texts[int(generator.choice(convex_select(embed(texts))))]
+
+    return Pairs(
+        [*pairs.samples, *pairs.samples],
+        [*pairs.chosen, *map(furthest, pairs.chosen)],
+        [*pairs.rejected, *map(furthest, pairs.rejected)],
+    )

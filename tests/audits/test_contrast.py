@@ -1,0 +1,91 @@
+"""Consistency on contrast items: worked numbers, symmetries, chance, and mining by hand."""
+
+import numpy as np
+import pytest
+
+from steelyard.audits.contrast import contrast, contrast_scores, mine_contrast_pairs
+from steelyard.rewards import reward
+from steelyard.rewards.models.convex import convex_select, principal_plane, with_rewrites
+from steelyard.types import SteelyardError
+from steelyard.worlds.look_alikes import BagReward, LookAlikes
+
+SCORES = np.array([[[1, 0], [0, 1]], [[1, 2], [0.5, 3]], [[1, 1], [1, 1]], [[0.2, 0.1], [0.9, 0.8]]])
+
+
+def test_worked_numbers_and_ties() -> None:
+    found = contrast(SCORES)
+    assert (found.response, found.instruction, found.items, found.judged) == (0.5, 0.5, 4, 4)
+    assert found.ties == 0.25 and contrast(SCORES, both_sides=True).instruction == 0.625
+
+
+def test_shifts_do_what_the_equations_say() -> None:
+    generator = np.random.default_rng(0)
+    scores = generator.normal(size=(300, 2, 2))
+    base, by_instruction = contrast(scores), contrast(scores + 5 * generator.normal(size=(300, 2, 1)))
+    by_answer = contrast(scores + 5 * generator.normal(size=(300, 1, 2)))
+    assert contrast(scores + 3).response == base.response
+    assert by_instruction.response == base.response and by_instruction.instruction != base.instruction
+    assert by_answer.instruction == base.instruction and by_answer.response != base.response
+    assert abs(base.response - 0.5) < 3 / (2 * np.sqrt(300))
+
+
+def test_what_could_not_be_scored_is_never_consistent() -> None:
+    scores = SCORES.copy().astype(float)
+    scores[0, 0, 0] = np.nan
+    found = contrast(scores)
+    assert found.response == 0.25 and found.judged == 3
+
+
+def test_scores_are_asked_for_in_the_order_of_the_equation() -> None:
+    @reward
+    def pair(prompt: str, completion: str) -> float:
+        """Instruction and answer as one number."""
+        return 10 * int(prompt.split()[-1]) + int(completion)
+
+    from steelyard.types import Sample
+
+    items = [[Sample("a", "p 1"), Sample("b", "p 2")]]
+    assert contrast_scores(pair, items, [["3", "4"]]).tolist() == [[[13, 14], [23, 24]]]
+
+
+def test_mining_takes_the_window_only() -> None:
+    points = np.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])
+    assert mine_contrast_pairs(points, low=0.75, high=0.9) == [(0, 1)]
+    assert mine_contrast_pairs(points, low=0.5, high=0.7) == [(1, 2)]
+    for bad in ({"low": 0.9, "high": 0.5}, {"low": -2.0}):
+        with pytest.raises(SteelyardError):
+            mine_contrast_pairs(points, **bad)
+    with pytest.raises(SteelyardError, match="embedding 1 has length 0"):
+        mine_contrast_pairs(np.array([[1.0, 0.0], [0.0, 0.0]]))
+    with pytest.raises(SteelyardError, match="contrast scores have shape"):
+        contrast(np.zeros((3, 2)))
+
+
+def test_the_hull_leaves_the_middle_out_and_survives_few_points() -> None:
+    square = np.array([[0, 0], [1, 0], [1, 1], [0, 1], [0.5, 0.5]], float)
+    assert convex_select(square).tolist() == [0, 1, 2, 3]
+    assert convex_select(np.ones((4, 3))).tolist() == [0, 1, 2, 3]
+    assert convex_select(np.outer(np.arange(4.0), np.ones(3))).tolist() == [0, 1, 2, 3]
+    assert convex_select(np.ones((1, 3))).tolist() == [0] and principal_plane(np.ones((2, 1))).shape == (2, 2)
+
+
+def test_rewrites_are_added_to_the_pairs_and_keep_their_meaning() -> None:
+    world = LookAlikes(seed=2)
+    pairs = world.pairs(10)
+    more = with_rewrites(pairs, world.rewrites, world.embed, generator=np.random.default_rng(0))
+    assert len(more) == 20 and list(more.chosen[:10]) == list(pairs.chosen)
+
+    def concepts(text: str) -> list[int]:
+        return [t // 12 for t in map(int, text.split()) if t < 120]
+
+    assert [concepts(t) for t in more.chosen[10:]] == [concepts(t) for t in pairs.chosen]
+    assert list(more.chosen[10:]) != list(pairs.chosen)
+
+
+def test_look_alikes_look_alike() -> None:
+    world = LookAlikes(seed=1)
+    instructions, answers = world.look_alikes(200)
+    e = [world.embed([str(two[side].prompt) for two in instructions]) for side in (0, 1)]
+    assert 0.6 < float((e[0] * e[1]).sum(1).mean()) < 0.95
+    scores = contrast_scores(BagReward(), instructions, answers)
+    assert scores.shape == (200, 2, 2) and abs(contrast(scores).response - 0.5) < 0.12
