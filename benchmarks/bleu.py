@@ -78,7 +78,6 @@ def theirs(rows: list[tuple[str, str]]) -> Callable[[], list[float]]:
 
 def forget() -> None:
     """Empty the caches of both sides."""
-    overlap._cut.clear()
     for cache in (Tokenizer13a.__call__, TokenizerRegexp.__call__):
         cache.cache_clear()  # type: ignore[attr-defined]
 

@@ -53,7 +53,7 @@ def test_help_teaches_with_an_example(command: tuple[str, ...], capsys: pytest.C
 
 def test_all_commands_are_there() -> None:
     assert {" ".join(command) for command in commands()} == {
-        "run", "train", "evidence", "methods", "perturb video", "bench pvr", "report", "version",
+        "run", "train", "evidence", "methods", "train-reward", "perturb video", "bench pvr", "report", "version",
     }  # fmt: skip
 
 
@@ -259,7 +259,13 @@ def test_the_extras_exist() -> None:
     declared = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8"))["project"]
     for extra, modules in cli.EXTRAS.items():
         packages = " ".join(declared["optional-dependencies"][extra]).lower()
-        named = {"cv2": "opencv-python-headless", "PIL": "pillow", "datasets": "trl"}
+        named = {
+            "cv2": "opencv-python-headless",
+            "PIL": "pillow",
+            "datasets": "trl",
+            "tensordict": "verl",
+            "omegaconf": "verl",
+        }
         for module in modules:
             assert named.get(module, module) in packages
 

@@ -6,9 +6,17 @@ import os
 import sys
 from collections.abc import Sequence
 
-# Every module here adds its commands to the application; help lists them in this order.
-from steelyard.cli import bench, methods, perturb, report  # noqa: F401
 from steelyard.cli.app import MISUSE, app, complain
+
+# Every module adds its commands to the application; help lists them in this order.
+# isort: off
+from steelyard.cli import methods  # noqa: F401
+from steelyard.cli import reward_models  # noqa: F401
+from steelyard.cli import bench  # noqa: F401
+from steelyard.cli import perturb  # noqa: F401
+from steelyard.cli import watch  # noqa: F401
+from steelyard.cli import report  # noqa: F401
+# isort: on
 
 __all__ = ["app", "main"]
 
@@ -18,6 +26,8 @@ EXTRAS = {
     "video": ("cv2", "av", "PIL"),
     "judge": ("openai", "diskcache"),
     "data": ("pyarrow",),
+    "language": ("py3langid",),
+    "schema": ("jsonschema", "jsonschema_specifications"),
     "report": ("plotly", "jinja2"),
     "trl": ("trl", "datasets"),
     "verl": ("verl", "tensordict", "omegaconf"),

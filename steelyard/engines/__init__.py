@@ -2,6 +2,7 @@
 
 from steelyard.engines.export import export_trl, export_verl
 from steelyard.engines.trl import to_trl
+from steelyard.engines.trl_monitor import TrlMonitor
 from steelyard.engines.verl import to_verl, to_verl_batch
 
-__all__ = ["export_trl", "export_verl", "to_trl", "to_verl", "to_verl_batch"]
+__all__ = ["TrlMonitor", "export_trl", "export_verl", "to_trl", "to_verl", "to_verl_batch"]

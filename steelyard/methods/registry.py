@@ -15,9 +15,11 @@ _SLUGS = (
     "copo",
     "brme",
     "cream",
+    "toolrl",
     "unlikeliness",
     "rpo",
     "rlpr",
+    "bleuberi",
     "grpo",
 )
 """In the order of their sheets; each is a file of this folder by that name. The baseline comes last."""

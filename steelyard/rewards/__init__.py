@@ -2,39 +2,98 @@
 
 from steelyard.rewards.aggregation import log_tamed, normalised, ranked
 from steelyard.rewards.answers import correct, think_format
-from steelyard.rewards.combinators import base_and_bonus, clip, hybrid, minimum, pessimistic, rescaled, vector
+from steelyard.rewards.citations import citation_f1, citation_precision, citation_recall, quotes_found, sentences_cited
+from steelyard.rewards.combinators import (
+    base_and_bonus,
+    clip,
+    harmonic_mean,
+    hybrid,
+    minimum,
+    pessimistic,
+    reading,
+    rescaled,
+    vector,
+)
 from steelyard.rewards.consistency import branch_alignment
 from steelyard.rewards.core import Expression, fill, gate, reward, score_one
+from steelyard.rewards.form import json_valid, pattern_match, tag_format
+from steelyard.rewards.language import language_is, same_language
 from steelyard.rewards.mathematics import math_correct
-from steelyard.rewards.overlap import bleu
+from steelyard.rewards.overlap import bleu, bleuberi, rouge
 from steelyard.rewards.priority import gated
 from steelyard.rewards.schedules import cosine, linear, piecewise, scheduled, schedules
+from steelyard.rewards.text import (
+    choice_correct,
+    exact_match,
+    fresh_words,
+    fuzzy_match,
+    normalised_match,
+    repetition_penalty,
+    token_f1,
+)
+from steelyard.rewards.tools import (
+    thinking_length,
+    tool_call_format,
+    tool_calls,
+    tool_calls_coarse,
+    tool_calls_intermediate,
+    tool_calls_refined,
+    tool_names,
+)
 
 __all__ = [
     "Expression",
     "base_and_bonus",
     "bleu",
+    "bleuberi",
     "branch_alignment",
+    "choice_correct",
+    "citation_f1",
+    "citation_precision",
+    "citation_recall",
     "clip",
     "correct",
     "cosine",
+    "exact_match",
     "fill",
+    "fresh_words",
+    "fuzzy_match",
     "gate",
     "gated",
+    "harmonic_mean",
     "hybrid",
+    "json_valid",
+    "language_is",
     "linear",
     "log_tamed",
     "math_correct",
     "minimum",
     "normalised",
+    "normalised_match",
+    "pattern_match",
     "pessimistic",
     "piecewise",
+    "quotes_found",
     "ranked",
+    "reading",
+    "repetition_penalty",
     "rescaled",
     "reward",
+    "rouge",
+    "same_language",
     "scheduled",
     "schedules",
     "score_one",
+    "sentences_cited",
+    "tag_format",
     "think_format",
+    "thinking_length",
+    "token_f1",
+    "tool_call_format",
+    "tool_calls",
+    "tool_calls_coarse",
+    "tool_calls_intermediate",
+    "tool_calls_refined",
+    "tool_names",
     "vector",
 ]

@@ -3,155 +3,125 @@
 from __future__ import annotations
 
 import functools
-import itertools
-import math
-import re
 from collections.abc import Sequence
+from typing import Any, Literal, get_args
 
 import numpy as np
 from rapidfuzz.distance import Levenshtein
 
 from steelyard.rewards.core import reward
-from steelyard.types import Array, Rollouts, SteelyardError
-
-_DIGIT = re.compile(r"[0-9]")
-_PIECES = re.compile(r"[.,\{-\~\[-\` -\&\(-\+\:-\@\/]|[^.,\{-\~\[-\` -\&\(-\+\:-\@\/]+")
-
-ORDER = 4
-"""BLEU's longest n-gram."""
-
-_13A = (
-    (re.compile(r"([\{-\~\[-\` -\&\(-\+\:-\@\/])"), r" \1 "),
-    (re.compile(r"([^0-9])([\.,])"), r"\1 \2 "),
-    (re.compile(r"([\.,])([^0-9])"), r" \1 \2"),
-    (re.compile(r"([0-9])(-)"), r"\1 \2 "),
-)
+from steelyard.rewards.ngrams import ORDER, Matches, clipped_matches
+from steelyard.types import Array, Rollouts, Scores, SteelyardError
 
 
 @reward(batch=True)
-def bleu(rollouts: Rollouts) -> Array:
+def bleu(rollouts: Rollouts) -> Scores:
     """Sentence-level BLEU in [0, 1] of the column `references`: sacrebleu's `sentence_bleu` / 100 (sheet 51).
 
     BP · exp(Σ_{n≤N} log p_n / N), with the tokenizer 13a, the closest reference length in the brevity penalty BP (the
     shorter of two as close), clipped n-gram precisions p_n over all references, exponential smoothing (the k-th order
     without a match has p_n = 1 / (2^k · n-grams)) and effective order: N is the last of 4 for which the completion is
-    long enough. 0 where no word matches. Rows that share their references are scored together.
+    long enough. 0 where no word matches. Rows that share their references are scored together. The part `bleu` is
+    float64.
+
+    Raises:
+        SteelyardError: where `references` is neither a text nor a list of texts, or empty, or a completion is no text.
+    """
+    values = _sacrebleu(clipped_matches(*_texts(rollouts)))
+    return Scores(values, parts={"bleu": values})
+
+
+def _texts(rollouts: Rollouts) -> tuple[list[str], list[tuple[str, ...]]]:
+    """Completions [N] and references [N], checked."""
+    for row, text in enumerate(rollouts.completions):
+        if not isinstance(text, str):
+            raise SteelyardError(f"row {row}: the completion is {text!r:.80}; it must be a text")
+    return list(rollouts.completions), _references(rollouts)
+
+
+def _references(rollouts: Rollouts) -> list[tuple[str, ...]]:
+    given = [(texts,) if isinstance(texts, str) else texts for texts in rollouts.column("references")]
+    for row, texts in enumerate(given):
+        listed = isinstance(texts, (list, tuple)) and len(texts) > 0
+        if not listed or not all(isinstance(text, str) for text in texts):
+            raise SteelyardError(f"row {row}: references are {texts!r:.80}; give a text or a list of texts")
+    return list(map(tuple, given))
+
+
+def bleu_scores(completions: Sequence[str], references: Sequence[str]) -> Array:
+    """float64 [N], BLEU of texts that share their references. See `bleu`."""
+    return _sacrebleu(clipped_matches(completions, [tuple(references)] * len(completions)))
+
+
+def _sacrebleu(found: Matches) -> Array:
+    lengths, own = found.lengths, np.arange(ORDER) < found.lengths[:, None]
+    missed = own & (found.matches == 0)
+    matched = np.where(missed, 0.5 ** missed.cumsum(axis=1), found.matches)
+    ngrams = np.maximum(lengths[:, None] - np.arange(ORDER), 1)
+    logs = np.log(np.where(own, matched / ngrams, 1.0)).sum(axis=1) / np.clip(lengths, 1, ORDER)
+    far = np.where(found.references < 0, np.inf, np.abs(found.references - lengths[:, None]))
+    as_close = far == far.min(axis=1, keepdims=True)
+    closest = np.where(as_close, found.references, np.iinfo(np.int64).max).min(axis=1)
+    brevity = np.minimum(0.0, 1 - closest / np.maximum(lengths, 1))
+    return np.where(found.matches.any(axis=1), np.exp(brevity + logs), 0.0)
+
+
+@reward(batch=True)
+def bleuberi(rollouts: Rollouts) -> Scores:
+    """BLEU as BLEUBERI rewards with it, in [0, 1], against all `references` of a row (sheet 51).
+
+    BP · (P_1 P_2 P_3 P_4)^¼ with P_n = (matches + 1) / (n-grams + 1) at every order, single words included, the
+    tokenizer 13a, counts clipped to the most in one reference, and ρ the SHORTEST reference: BP = 1 for c > ρ words,
+    else exp(1 − ρ / c). What is scored is the text between `<answer>` tags where there are some (behind the first, if
+    it is never closed). Empty or missing texts, and references without a word, give 0.
+
+    Parts: `precision_1` … `precision_4`, `brevity`, `words`, `reference_words` (of the shortest).
+
+    On references of a few words unrelated answers of a few words score high: "yes" against "no" is 0.84.
 
     Raises:
         SteelyardError: where `references` is neither a text nor a list of texts, or empty.
     """
-    rows: dict[tuple[str, ...], list[int]] = {}
-    for row, given in enumerate(rollouts.column("references")):
-        texts = (given,) if isinstance(given, str) else tuple(given or ())
-        if not texts or not all(isinstance(text, str) for text in texts):
-            raise SteelyardError(f"row {row}: references are {given!r:.80}; give a text or a list of texts")
-        rows.setdefault(texts, []).append(row)
-    values = np.zeros(len(rollouts))
-    for texts, members in rows.items():
-        values[members] = bleu_scores([rollouts.completions[row] for row in members], texts)
-    return values
+    texts = [_answer(text) if isinstance(text, str) else "" for text in rollouts.completions]
+    found = clipped_matches(texts, _references(rollouts))
+    words = found.lengths
+    shortest = np.where(found.references < 0, np.iinfo(np.int64).max, found.references).min(axis=1)
+    precisions = (found.matches + 1) / (np.maximum(words[:, None] - np.arange(ORDER), 0) + 1)
+    brevity = np.where(words > shortest, 1.0, np.exp(1 - shortest / np.maximum(words, 1)))
+    values = np.where((words > 0) & (shortest > 0), brevity * precisions.prod(axis=1) ** (1 / ORDER), 0.0)
+    parts = {f"precision_{n + 1}": precisions[:, n] for n in range(ORDER)}
+    parts |= {"brevity": brevity, "words": words, "reference_words": shortest}
+    return Scores(values, parts={"bleuberi": values} | parts)
 
 
-def bleu_scores(completions: Sequence[str], references: Sequence[str]) -> Array:
-    """float64 [N], BLEU of texts that share their references. See `bleu`.
+def _answer(text: str) -> str:
+    """What stands in the first answer block, closed or not, else the whole text."""
+    if "<answer>" in text:
+        behind = text.split("<answer>")[1]
+        text = behind.split("</answer>")[0] if "</answer>" in text else behind
+    return text.strip()
 
-    Words are numbered from 1 in the references' vocabulary, 0 for all others and between texts. The number of an n-gram
-    is looked up by the number of its first n − 1 words and that of its last word, so that only positions where the
-    shorter n-gram stood in a reference are looked at again.
+
+Rouge = Literal["rouge1", "rouge2", "rougeL", "rougeLsum"]
+
+
+@reward
+def rouge(completion: str, references: str | Sequence[str], *, kind: Rouge = "rougeL", stem: bool = False) -> float:
+    """The best F-measure of ROUGE over the references, in [0, 1], as rouge-score computes it (sheet 51).
+
+    Args:
+        completion: the text, or its answer block where it has one.
+        references: a text or a list of texts.
+        kind: shared words (`rouge1`), pairs of words (`rouge2`), longest common subsequence of the text (`rougeL`) or
+            line by line (`rougeLsum`).
+        stem: whether words are stemmed.
     """
-    reference_words = [tokens_13a(text) for text in references]
-    vocabulary = {word: i for i, word in enumerate(dict.fromkeys(itertools.chain.from_iterable(reference_words)), 1)}
-    known, words = [_numbered(texts, vocabulary) for texts in (reference_words, list(map(tokens_13a, completions)))]
-    width = len(vocabulary) + 1
-    matches = np.zeros((ORDER, len(completions)), np.int64)
-    (at, state), (here, found) = [(ids.nonzero()[0], ids[ids > 0]) for ids, _ in (known, words)]
-    for n in range(ORDER):
-        if n:
-            at, codes = _extended(known[0], at, state, n, width)
-            distinct, state = np.unique(codes, return_inverse=True)
-            state += 1
-            here, codes = _extended(words[0], here, found, n, width)
-            place = np.searchsorted(distinct, codes)
-            hit = (distinct[np.minimum(place, len(distinct) - 1)] == codes).nonzero()[0] if len(distinct) else place[:0]
-            here, found = here[hit], place[hit] + 1
-        if not len(here):
-            break
-        most = _counts(known[1][at], state, len(references)).max(axis=0)
-        counts = _counts(words[1][here], found, len(completions), len(most))
-        matches[n] = np.minimum(counts, most).sum(axis=1)
-    lengths = [len(text) for text in reference_words]
-    own = np.bincount(words[1][:-ORDER], minlength=len(completions)) - 1
-    return np.array([_bleu(row, int(length), lengths) for row, length in zip(matches.T.tolist(), own, strict=True)])
-
-
-def _numbered(texts: Sequence[list[str]], vocabulary: dict[str, int]) -> tuple[Array, Array]:
-    """Words' numbers with a 0 behind every text and `ORDER` at the end, and each place's text."""
-    lengths = [len(words) + 1 for words in texts]
-    numbers = map(vocabulary.get, itertools.chain.from_iterable([*words, ""] for words in texts), itertools.repeat(0))
-    ids = np.zeros(sum(lengths) + ORDER, np.int64)
-    ids[:-ORDER] = np.fromiter(numbers, np.int64, sum(lengths))
-    return ids, np.append(np.repeat(np.arange(len(texts)), lengths), [0] * ORDER)
-
-
-def _extended(ids: Array, at: Array, state: Array, n: int, width: int) -> tuple[Array, Array]:
-    """Places whose next word is in the vocabulary, and the codes of the n-grams that are one word longer."""
-    following = ids[at + n]
-    kept = following.nonzero()[0]
-    return at[kept], state[kept] * width + following[kept]
-
-
-def _counts(rows: Array, numbers: Array, count: int, width: int | None = None) -> Array:
-    """int64 [count, width], how often every number stands in every row."""
-    width = int(numbers.max(initial=0)) + 1 if width is None else width
-    return np.bincount(rows * width + numbers, minlength=count * width).reshape(count, width)
-
-
-def _bleu(matches: list[int], length: int, references: list[int]) -> float:
-    """The score of one text from its matches of every order and all lengths."""
-    if not any(matches):
-        return 0.0
-    closest = min(references, key=lambda other: (abs(length - other), other))
-    logs, misses = 0.0, 0
-    for n, matched in enumerate(matches[:length]):
-        misses += not matched
-        logs += math.log((matched or 0.5**misses) / (length - n))
-    return math.exp(min(0.0, 1 - closest / length) + logs / min(length, ORDER))
-
-
-def tokens_13a(text: str) -> list[str]:
-    """The words of a text as mteval-v13a and sacrebleu cut them.
-
-    No rule of 13a reaches across white space, so that every distinct word is cut only once.
-    """
-    text = text.rstrip().replace("<skipped>", "").replace("-\n", "").replace("\n", " ")
-    if "&" in text:
-        for entity, character in (("&quot;", '"'), ("&amp;", "&"), ("&lt;", "<"), ("&gt;", ">")):
-            text = text.replace(entity, character)
-    return list(itertools.chain.from_iterable(map(_cut.__getitem__, text.split())))
-
-
-class _Cuts(dict[str, tuple[str, ...]]):
-    """Words without white space to their tokens, up to a number of them."""
-
-    def __missing__(self, word: str) -> tuple[str, ...]:
-        if len(self) >= 2**16:
-            self.clear()
-        cut = (word,) if word.isalpha() else _by_rules(word)
-        if len(word) < 100:
-            self[word] = cut
-        return cut
-
-
-_cut = _Cuts()
-
-
-def _by_rules(word: str) -> tuple[str, ...]:
-    if _DIGIT.search(word) is None:
-        return tuple(_PIECES.findall(word))
-    word = f" {word} "
-    for pattern, replacement in _13A:
-        word = pattern.sub(replacement, word)
-    return tuple(word.split())
+    texts = [references] if isinstance(references, str) else references
+    if not texts or not all(isinstance(text, str) for text in texts):
+        raise SteelyardError(f"references are {references!r:.80}; give a text or a list of texts")
+    if kind not in get_args(Rouge):
+        raise SteelyardError(f"kind is {kind!r}; it is one of {get_args(Rouge)}")
+    return float(_rouge((kind,), stem).score_multi(list(texts), _answer(completion))[kind].fmeasure)
 
 
 def word_error_rate(reference: str, hypothesis: str) -> float:
@@ -162,12 +132,12 @@ def word_error_rate(reference: str, hypothesis: str) -> float:
 
 def rouge_mean(reference: str, hypothesis: str) -> float:
     """Mean F-measure of ROUGE-1, ROUGE-2 and ROUGE-L with stemming, in [0, 1]."""
-    scores = _rouge().score(reference, hypothesis)
+    scores = _rouge(("rouge1", "rouge2", "rougeL"), True).score(reference, hypothesis)
     return float(sum(score.fmeasure for score in scores.values()) / len(scores))
 
 
 @functools.cache
-def _rouge():  # type: ignore[no-untyped-def]
+def _rouge(kinds: tuple[str, ...], stem: bool) -> Any:
     from rouge_score.rouge_scorer import RougeScorer
 
-    return RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=True)
+    return RougeScorer(list(kinds), use_stemmer=stem)

@@ -1,8 +1,7 @@
-"""Short rewards on text: options, exact, normalised and fuzzy matches, token F1, patterns and repetition."""
+"""Short rewards on text: options, exact, normalised and fuzzy matches, token F1 and repetition."""
 
 from __future__ import annotations
 
-import functools
 import re
 import string
 from collections import Counter
@@ -61,26 +60,25 @@ def token_f1(completion: str, answer: str) -> float:
     return 2 * common / (len(ours) + len(gold))
 
 
-@reward
-def pattern_match(completion: str, *, pattern: str) -> float:
-    """1 iff the regular expression `pattern` stands in the completion. It must be one that the caller trusts."""
-    return float(_compiled(pattern).search(completion) is not None)
-
-
-@functools.lru_cache(maxsize=64)
-def _compiled(pattern: str) -> re.Pattern[str]:
-    try:
-        return re.compile(pattern)
-    except re.error as error:
-        raise SteelyardError(f"the pattern {pattern!r:.80} is no regular expression: {error}") from None
+def _windows(text: str, n: int) -> list[tuple[str, ...]]:
+    if n < 1:
+        raise SteelyardError(f"n is {n}; an n-gram has at least 1 word")
+    words = text.lower().split()
+    return list(zip(*(words[k:] for k in range(n)), strict=False))
 
 
 @reward
 def fresh_words(completion: str, *, n: int = 3) -> float:
     """Distinct n-grams of words / all n-grams, in (0, 1]: 1 without repetition, and for texts shorter than n words."""
-    words = completion.lower().split()
-    grams = list(zip(*(words[k:] for k in range(n)), strict=False))
+    grams = _windows(completion, n)
     return len(set(grams)) / len(grams) if grams else 1.0
+
+
+@reward
+def repetition_penalty(completion: str, *, n: int = 3) -> float:
+    """Distinct n-grams of words / all n-grams − 1, in (−1, 0]: 0 without repetition."""
+    grams = _windows(completion, n)
+    return len(set(grams)) / len(grams) - 1 if grams else 0.0
 
 
 @reward

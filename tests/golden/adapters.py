@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from tests.golden.bleuberi import bleuberi_case
 from tests.golden.brme import brme
 from tests.golden.contrast_instructions import contrast_instructions
 from tests.golden.copo import copo
@@ -14,6 +15,7 @@ from tests.golden.master_rm import master_rm
 from tests.golden.rlpr import rlpr
 from tests.golden.rova import rova
 from tests.golden.rpo import rpo_case
+from tests.golden.toolrl import toolrl
 from tests.golden.unlikeliness import unlikeliness
 
 Adapter = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]
@@ -29,4 +31,6 @@ ADAPTERS: dict[str, Adapter] = {
     "master-rm": master_rm,
     "rova": rova,
     "rpo": rpo_case,
+    "BLEUBERI": bleuberi_case,
+    "toolrl": toolrl,
 }

@@ -60,7 +60,7 @@ def test_trains_a_real_model_and_resumes_to_the_last_bit(slug, folder, tmp_path)
 def test_rlpr_logs_its_parts_filters_prompts_and_keeps_its_base(folder, tmp_path):
     trained = trainer("rlpr", folder, tmp_path / "run", steps=6)
     rows = trained.run().rows()
-    assert all(row["part/likelihood"] > 0.05 and row["part/tag_format"] > 0.8 for row in rows)
+    assert all(row["part/likelihood"] > 0.05 and row["part/tags_in_order"] > 0.8 for row in rows)
     assert all(0 < row["part/base_likelihood"] < 1 for row in rows)
     kept = [row["advantage/spread_kept"] for row in rows]
     assert kept[0] == 1 and min(kept) < 1, "some prompts were dropped once there was an average"

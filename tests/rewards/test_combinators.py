@@ -12,9 +12,11 @@ from steelyard.rewards import (
     clip,
     fill,
     gate,
+    harmonic_mean,
     hybrid,
     minimum,
     pessimistic,
+    reading,
     rescaled,
     reward,
     vector,
@@ -228,3 +230,26 @@ def test_no_rows_are_no_trouble() -> None:
 def test_errors_say_what_would_be_right(make: object, words: str) -> None:
     with pytest.raises(SteelyardError, match=words):
         make()  # type: ignore[operator]
+
+
+def test_the_harmonic_mean_is_good_only_where_all_are() -> None:
+    a, b = given_values("a", [1, 0.5, 0, math.nan]), given_values("b", [1, 1, 1, 1])
+    assert values_of(harmonic_mean(a, b), 4) == pytest.approx([1, 2 / 3, 0, math.nan], nan_ok=True)
+    assert repr(harmonic_mean(a, b)) == "harmonic_mean(a, b)"
+    with pytest.raises(SteelyardError, match="met -1; every reward in it must be ≥ 0"):
+        values_of(harmonic_mean(given_values("c", [-1])), 1)
+
+
+def test_a_reward_can_read_another_column() -> None:
+    @reward
+    def mark(answer: float) -> float:
+        """Of a column."""
+        return answer
+
+    both = mark + 10 * reading(mark, answer="other")
+    assert both(rows(2, answer=[1.0, 2.0], other=[3.0, 4.0])).values.tolist() == [31, 42]
+    assert repr(both) == "mark + 10 * reading(mark, answer='other')"
+    with pytest.raises(SteelyardError, match="no column 'other'"):
+        both(rows(1, answer=[1.0]))
+    with pytest.raises(SteelyardError, match="renames nothing"):
+        reading(mark)

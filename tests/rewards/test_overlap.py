@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steelyard.rewards import bleu, score_one
-from steelyard.rewards.overlap import bleu_scores, tokens_13a
+from steelyard.rewards import bleu, bleuberi, harmonic_mean, normalised, reward, rouge, score_one
+from steelyard.rewards.ngrams import tokens_13a
+from steelyard.rewards.overlap import bleu_scores
 from steelyard.types import Rollouts, Sample, SteelyardError
 
 NASTY = st.text(alphabet="ab1 9.,-'\n\t<>&;/()[]{}|~$%é\u00a0\u3000\u0661", max_size=40)
@@ -66,3 +67,79 @@ def test_rows_are_scored_against_their_own_references() -> None:
 def test_references_are_texts(references: object) -> None:
     with pytest.raises(SteelyardError, match=r"row 0: references are .*; give a text or a list of texts"):
         score_one(bleu, completion="a", references=references)
+
+
+def own_bleu(completion: str, references: object) -> float:
+    return float(score_one(bleuberi, completion=completion, references=references).parts["bleuberi"][0])
+
+
+MAT = "The cat sat on the mat."
+
+
+@pytest.mark.parametrize(
+    ("completion", "references", "value"),
+    [
+        (MAT, MAT, 1), ("The cat sat on the rug.", MAT, 0.70710678), ("The cat sat", MAT, 0.26359714),
+        (MAT + " It was a very sunny day and the cat was happy.", MAT, 0.34669778),
+        ("the the cat", ["the cat", "the the dog"], 0.84089642), ("yes", "no", 0.84089642),
+        ("alpha beta gamma delta epsilon zeta eta theta", "one two three four five six seven eight", 0.13485112),
+        ("", MAT, 0), (" \n", MAT, 0), ("<skipped>", MAT, 0), (MAT, "<skipped>", 0), ("x", "x", 1),
+        (f"<think>hm</think><answer>{MAT}</answer>", MAT, 1), (f"so <answer>{MAT}", MAT, 1),
+    ],
+)  # fmt: skip
+def test_bleu_of_sheet_51(completion: str, references: object, value: float) -> None:
+    assert own_bleu(completion, references) == pytest.approx(value, abs=1e-8)
+
+
+def test_parts_of_bleuberi() -> None:
+    parts = score_one(bleuberi, completion="The cat sat on the rug.", references=[MAT, MAT + " So it did."]).parts
+    assert [parts[f"precision_{n}"][0] for n in (1, 2, 3, 4)] == pytest.approx([0.875, 5 / 7, 4 / 6, 3 / 5])
+    assert (parts["words"][0], parts["reference_words"][0], parts["brevity"][0]) == (7, 7, 1)
+    missing = Rollouts([Sample("s", "", columns={"references": "a"})] * 2, [float("nan"), None])
+    assert bleuberi(missing).values.tolist() == [0, 0]
+
+
+@settings(max_examples=100)
+@given(TEXTS, st.lists(TEXTS, min_size=1, max_size=3), TEXTS)
+def test_more_references_never_match_less(completion: str, references: list[str], more: str) -> None:
+    sets = [references, [*references, more]]
+    few, many = (score_one(bleuberi, completion=completion, references=texts).parts for texts in sets)
+    assert all(few[f"precision_{n}"][0] <= many[f"precision_{n}"][0] for n in (1, 2, 3, 4))
+    if tokens_13a(completion):
+        assert own_bleu(completion, completion) == pytest.approx(1) or "<answer>" in completion
+
+
+def test_the_mix_with_a_reward_model_of_sheet_51() -> None:
+    @reward
+    def model(rm: float) -> float:
+        """Of the column."""
+        return rm
+
+    columns = {"references": [["a b c d"]] * 3, "rm": [1.0, 0.0, -2.0]}
+    rollouts = Rollouts([Sample("s", "")] * 3, ["a b c d", "a b x y", "z"], columns=columns)
+    mixed = normalised(bleuberi + model, by=(), epsilon=1e-6) / 2
+    assert mixed(rollouts).values == pytest.approx([0.95229053, 0.07572345, -1.02801394], abs=1e-6)
+
+
+def test_rouge_and_its_mean_with_bleu() -> None:
+    given = {"completion": "The cat sat on a mat.", "references": [MAT]}
+    assert score_one(rouge, **given).values[0] == pytest.approx(5 / 6)
+    assert score_one(harmonic_mean(bleuberi, rouge), **given).values[0] == pytest.approx(0.69401241)
+    assert score_one(rouge.using(kind="rouge2"), **given).values[0] == pytest.approx(3 / 5)
+    assert score_one(rouge, completion="cats", references=["dog", "cat"]).values[0] == 0
+    assert score_one(rouge.using(stem=True), completion="cats", references=["dog", "cat"]).values[0] == 1
+    with pytest.raises(SteelyardError, match="kind is 'rouge9'"):
+        score_one(rouge.using(kind="rouge9"), **given)
+    with pytest.raises(SteelyardError, match="give a text or a list of texts"):
+        score_one(rouge, completion="a", references=[])
+
+
+def test_many_groups_are_scored_as_each_alone() -> None:
+    words = ["the", "cat", "sat", "on", "a", "mat", "and", "3.5", "dogs", ",", "ran", "..5", "away"]
+    texts = [" ".join(words[i % 13 :: 1 + i % 3] + words[: i % 5]) for i in range(900)]
+    golds = [[texts[(7 * i) % 900], texts[(11 * i) % 900]][: 1 + i % 2] for i in range(300)]
+    samples = [Sample(str(i), "", columns={"references": golds[i // 3]}) for i in range(900)]
+    values = bleu(Rollouts(samples, texts)).parts["bleu"]
+    assert len({tuple(gold) for gold in golds}) > 20
+    for i in range(0, 900, 37):
+        assert values[i] == bleu_scores([texts[i]], golds[i // 3])[0]

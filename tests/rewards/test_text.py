@@ -3,13 +3,14 @@
 import pytest
 
 from steelyard.rewards.core import score_one
+from steelyard.rewards.form import pattern_match
 from steelyard.rewards.text import (
     choice_correct,
     exact_match,
     fresh_words,
     fuzzy_match,
     normalised_match,
-    pattern_match,
+    repetition_penalty,
     token_f1,
 )
 from steelyard.types import SteelyardError
@@ -64,3 +65,10 @@ def test_repetition() -> None:
         score_one(fresh_words, completion="a b c d").values[0] == score_one(fresh_words, completion="a").values[0] == 1
     )
     assert score_one(fresh_words, completion="a a a a a").values[0] == pytest.approx(1 / 3)
+
+
+def test_repetition_as_a_penalty() -> None:
+    assert score_one(repetition_penalty, completion="a a a a a").values[0] == pytest.approx(-2 / 3)
+    assert score_one(repetition_penalty, completion="a b c d").values[0] == 0
+    with pytest.raises(SteelyardError, match="at least 1 word"):
+        score_one(repetition_penalty.using(n=0), completion="x")

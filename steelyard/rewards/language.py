@@ -1,0 +1,85 @@
+"""Rewards for the language of a completion, named by py3langid."""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import Any
+
+from steelyard.rewards.core import reward
+from steelyard.types import Prompt, Status, SteelyardError, Verdict
+
+LETTERS = 12
+"""Texts with fewer letters have no language that could be told."""
+
+_NO_PROSE = re.compile(
+    r"```.*?(?:```|\Z)|`[^`\n]*`|https?://\S+|\\\(.*?\\\)|\\\[.*?\\\]|\$[^$\n]*\$|<[^<>\n]{1,40}>", re.DOTALL
+)
+
+
+def language_of(text: str) -> str | None:
+    """The ISO 639-1 code of a text's language; None with fewer than `LETTERS` letters outside code, links and formulas.
+
+    Raises:
+        SteelyardError: if py3langid is not installed.
+    """
+    prose = _NO_PROSE.sub(" ", text)
+    if sum(map(str.isalpha, prose)) < LETTERS:
+        return None
+    return str(_classifier().classify(prose)[0])
+
+
+@functools.cache
+def _classifier() -> Any:
+    try:
+        import py3langid
+    except ImportError:
+        what = "telling a language needs py3langid"
+        raise SteelyardError(f"{what}; install it with: pip install 'steelyard[language]'") from None
+    return py3langid
+
+
+@functools.cache
+def _known() -> frozenset[str]:
+    return frozenset(code for code, _ in _classifier().rank("a"))
+
+
+@reward
+def language_is(completion: str, language: str) -> float | Verdict:
+    """1 iff the completion is in the asked language, 0 if in another one.
+
+    A completion with fewer than 12 letters (outside code, links and formulas) is not applicable (NaN).
+
+    Args:
+        completion: of the model.
+        language: ISO 639-1 code (`en`, `zh`, …), a column or an option; what follows a hyphen (`en-GB`) is not read.
+    """
+    asked = str(language).lower().replace("_", "-").partition("-")[0]
+    if asked not in _known():
+        raise SteelyardError(f"language is {language!r:.40}; give an ISO 639-1 code that py3langid knows, as 'en'")
+    return _same(language_of(completion), asked)
+
+
+@reward
+def same_language(completion: str, prompt: Prompt) -> float | Verdict:
+    """1 iff the completion is in the language of the prompt (of the last user message of a chat), 0 if in another one.
+
+    Where either has fewer than 12 letters (outside code, links and formulas) it is not applicable (NaN).
+    """
+    return _same(language_of(completion), language_of(_asked(prompt)))
+
+
+def _same(ours: str | None, asked: str | None) -> float | Verdict:
+    if ours is None or asked is None:
+        return Verdict(float("nan"), Status.NOT_APPLICABLE, "too few letters to tell a language")
+    return float(ours == asked)
+
+
+def _asked(prompt: Prompt) -> str:
+    if isinstance(prompt, str):
+        return prompt
+    texts = [message["content"] for message in prompt if message.get("role") == "user"]
+    last = texts[-1] if texts else ""
+    if isinstance(last, str):
+        return last
+    return " ".join(part.get("text", "") for part in last if part.get("type") == "text")

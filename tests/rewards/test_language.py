@@ -1,0 +1,45 @@
+"""The language of a completion."""
+
+import math
+
+import pytest
+
+from steelyard.rewards import language_is, same_language, score_one
+from steelyard.types import Status, SteelyardError
+
+pytest.importorskip("py3langid")
+
+GERMAN = "Das Wetter ist heute sehr schön, und wir gehen am Nachmittag im Park spazieren."
+ENGLISH = "The weather is very nice today, and we will go for a walk in the park this afternoon."
+CHINESE = "今天天气很好，我们下午去公园散步，然后一起吃晚饭吧。"
+
+
+@pytest.mark.parametrize(("text", "code"), [(GERMAN, "de"), (ENGLISH, "en"), (CHINESE, "zh"), (ENGLISH, "EN-gb")])
+def test_the_asked_language(text: str, code: str) -> None:
+    assert score_one(language_is, completion=text, language=code).values[0] == 1
+    assert score_one(language_is.using(language="fr"), completion=text).values[0] == 0
+
+
+def test_the_prompts_language() -> None:
+    chat = [{"role": "system", "content": ENGLISH}, {"role": "user", "content": [{"type": "text", "text": GERMAN}]}]
+    for prompt in (GERMAN, chat):
+        assert score_one(same_language, completion=GERMAN, prompt=prompt).values[0] == 1
+        assert score_one(same_language, completion=ENGLISH, prompt=prompt).values[0] == 0
+
+
+def test_code_and_formulas_have_no_language() -> None:
+    for text in (
+        "42",
+        "",
+        r"$x^2 + y^2 = z^2$",
+        f"```python\n{ENGLISH}\n```",
+        "https://example.org/a-long-path/of/words",
+    ):
+        scores = score_one(language_is, completion=text, language="en")
+        assert math.isnan(scores.values[0]) and scores.status == [Status.NOT_APPLICABLE]
+    assert score_one(language_is, completion=f"{GERMAN}\n```\n{ENGLISH * 5}\n```", language="de").values[0] == 1
+
+
+def test_an_unknown_language_is_refused() -> None:
+    with pytest.raises(SteelyardError, match="give an ISO 639-1 code"):
+        score_one(language_is, completion=GERMAN, language="german")
