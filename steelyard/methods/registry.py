@@ -11,6 +11,7 @@ from steelyard.types import SteelyardError
 
 _SLUGS = (
     "rova",
+    "verpo",
     "contrast-instructions",
     "copo",
     "brme",

@@ -17,6 +17,7 @@ from tests.golden.rova import rova
 from tests.golden.rpo import rpo_case
 from tests.golden.toolrl import toolrl
 from tests.golden.unlikeliness import unlikeliness
+from tests.golden.verpo import verpo
 
 Adapter = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]
 
@@ -31,6 +32,7 @@ ADAPTERS: dict[str, Adapter] = {
     "master-rm": master_rm,
     "rova": rova,
     "rpo": rpo_case,
+    "VeRPO": verpo,
     "BLEUBERI": bleuberi_case,
     "toolrl": toolrl,
 }
