@@ -14,6 +14,7 @@ _SLUGS = (
     "verpo",
     "contrast-instructions",
     "copo",
+    "policy-cliff",
     "brme",
     "cream",
     "toolrl",
