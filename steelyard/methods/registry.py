@@ -21,6 +21,7 @@ _SLUGS = (
     "unlikeliness",
     "rpo",
     "rlpr",
+    "master-rm",
     "bleuberi",
     "grpo",
 )
