@@ -14,7 +14,8 @@ from steelyard.types import SteelyardError
 @pytest.mark.parametrize(
     ("words", "slug"),
     [
-        ("preference pairs say nothing of most answers, so the policy drifts off them", "rpo"),
+        ("DPO overoptimisation on finite preference data", "rpo"),
+        ("judge gives a high score to an empty answer", "master-rm"),
         ("video model fails in fog and darkness", "rova"),
         ("small changes of the reward make the policy jump", "policy-cliff"),
         ("self-rewarding model collapses after a few rounds", "cream"),
