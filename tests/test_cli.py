@@ -266,6 +266,7 @@ def test_the_extras_exist() -> None:
             "cv2": "opencv-python-headless",
             "PIL": "pillow",
             "prometheus_client": "prometheus-client",
+            "jsonschema_specifications": "jsonschema",
             "datasets": "trl",
             "tensordict": "verl",
             "omegaconf": "verl",
