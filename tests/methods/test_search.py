@@ -15,7 +15,7 @@ from steelyard.types import SteelyardError
     ("words", "slug"),
     [
         ("DPO overoptimisation on finite preference data", "rpo"),
-        ("judge gives a high score to an empty answer", "master-rm"),
+        ("a judge accepts a content-free string such as a single space", "master-rm"),
         ("video model fails in fog and darkness", "rova"),
         ("small changes of the reward make the policy jump", "policy-cliff"),
         ("self-rewarding model collapses after a few rounds", "cream"),
