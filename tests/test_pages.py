@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 NEEDS_MORE = {"audit.md", "engines.md", "monitor.md", "training.md"}
-"""Pages whose code needs a data set, a hub, a reward of the reader's, or minutes; it is compiled, and what it imports must be there."""
+"""Pages whose code needs data, a hub, a reader's reward, or minutes; it is compiled, and its imports must be there."""
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
