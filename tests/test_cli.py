@@ -53,7 +53,10 @@ def test_help_teaches_with_an_example(command: tuple[str, ...], capsys: pytest.C
 
 def test_all_commands_are_there() -> None:
     assert {" ".join(command) for command in commands()} == {
-        "run", "train", "evidence", "methods", "train-reward", "perturb video", "bench pvr", "report", "version",
+        "audit", "run", "train", "evidence", "methods",
+        "train-reward", "perturb video", "bench pvr", "watch", "report",
+        "version",
+        "score", "serve", "try",
     }  # fmt: skip
 
 
@@ -262,6 +265,8 @@ def test_the_extras_exist() -> None:
         named = {
             "cv2": "opencv-python-headless",
             "PIL": "pillow",
+            "prometheus_client": "prometheus-client",
+            "jsonschema_specifications": "jsonschema",
             "datasets": "trl",
             "tensordict": "verl",
             "omegaconf": "verl",

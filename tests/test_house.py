@@ -134,15 +134,16 @@ def test_sizes() -> None:
 
 
 def test_nothing_unsafe_is_called() -> None:
-    """Checkpoints are safetensors and JSON, YAML is safe-loaded, nothing is evaluated."""
+    """Checkpoints are safetensors and JSON, YAML is safe-loaded; nothing is evaluated but inside the sandbox."""
     forbidden = re.compile(
-        r"(?<![\w.])(?:eval|exec)\(|\btorch\.(?:load|save)\(|\bimport pickle\b|\bpickle\.|\byaml\.load\(|shell=True"
+        r"(?<![\w.])(?:builtins\.)?(?:eval|exec)\("
+        r"|\btorch\.(?:load|save)\(|\bimport pickle\b|\bpickle\.|\byaml\.load\(|shell=True"
     )
     calls = [
         f"{where(path)}:{number}"
         for path in FILES
         for number, line in enumerate(path.read_text("utf-8").splitlines(), 1)
-        if forbidden.search(line)
+        if forbidden.search(line) and path.parent != HOUSE / "rewards" / "sandbox" / "inside"
     ]
     assert calls == []
 

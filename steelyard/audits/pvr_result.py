@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from steelyard.audits.intervals import wilson
 from steelyard.rewards.judges.templates import QUALITIES
 from steelyard.types import Array
 
@@ -230,15 +231,9 @@ def _bootstrap(table: _Accuracies, seed: int, draws: int = 2000) -> Any:
     return interval
 
 
-def _wilson(values: Array, z: float = 1.959964) -> Interval:
-    """Wilson's 95% interval of a mean of numbers in [0, 1]; exact in form for 0/1, wider than needed for fractions."""
-    n = len(values)
-    p = float(values.mean()) if n else math.nan
-    if math.isnan(p):
-        return math.nan, math.nan
-    centre, scale = p + z * z / (2 * n), 1 + z * z / n
-    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+def _wilson(values: Array) -> Interval:
+    p = float(values.mean()) if len(values) else math.nan
+    return (math.nan, math.nan) if math.isnan(p) else wilson(p, len(values))
 
 
 def _reasoning(rows: Sequence[dict[str, Any]]) -> dict[str, float] | None:

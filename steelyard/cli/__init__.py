@@ -12,6 +12,10 @@ from steelyard.cli.app import MISUSE, app, complain
 # isort: off
 from steelyard.cli import methods  # noqa: F401
 from steelyard.cli import reward_models  # noqa: F401
+from steelyard.cli import trying  # noqa: F401
+from steelyard.cli import score  # noqa: F401
+from steelyard.cli import serve  # noqa: F401
+from steelyard.cli import audit  # noqa: F401
 from steelyard.cli import bench  # noqa: F401
 from steelyard.cli import perturb  # noqa: F401
 from steelyard.cli import watch  # noqa: F401
@@ -32,6 +36,8 @@ EXTRAS = {
     "flow": ("diffusers",),
     "trl": ("trl", "datasets"),
     "verl": ("verl", "tensordict", "omegaconf"),
+    "serve": ("starlette", "uvicorn", "prometheus_client"),
+    "scale": ("ray",),
 }
 
 

@@ -14,7 +14,9 @@ from steelyard.methods.core import Measure, RecipeFor, Split
 from steelyard.methods.video import pvr, write_examples
 from steelyard.perturb.video import OutdoorCorruptions, outdoor_corruptions
 from steelyard.rewards.answers import INSTRUCTION
+from steelyard.rewards.code import code_tests
 from steelyard.rewards.consistency import Similarity, shared_words
+from steelyard.rewards.core import Expression
 from steelyard.rewards.judges import judged_similarity
 from steelyard.types import Judge, Policy, Sample, SteelyardError
 
@@ -53,6 +55,11 @@ class OwnTask:
     def test_corruptions(self) -> OutdoorCorruptions:
         """All kinds at severity 3."""
         return outdoor_corruptions(severities=(3,))
+
+    @property
+    def checks(self) -> Expression:
+        """What judges programs: the `tests` of every row, run in the sandbox."""
+        return code_tests
 
     @functools.cached_property
     def _splits(self) -> dict[Split, list[int]]:

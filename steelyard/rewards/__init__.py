@@ -3,6 +3,7 @@
 from steelyard.rewards.aggregation import log_tamed, normalised, ranked
 from steelyard.rewards.answers import correct, think_format
 from steelyard.rewards.citations import citation_f1, citation_precision, citation_recall, quotes_found, sentences_cited
+from steelyard.rewards.code import code_tests, output_tests
 from steelyard.rewards.combinators import (
     base_and_bonus,
     clip,
@@ -16,6 +17,7 @@ from steelyard.rewards.combinators import (
 )
 from steelyard.rewards.consistency import branch_alignment
 from steelyard.rewards.core import Expression, fill, gate, reward, score_one
+from steelyard.rewards.dense import calibrated, dense_tests, difficulty
 from steelyard.rewards.form import json_valid, pattern_match, tag_format
 from steelyard.rewards.language import language_is, same_language
 from steelyard.rewards.mathematics import math_correct
@@ -30,7 +32,6 @@ from steelyard.rewards.text import (
     normalised_match,
     repetition_penalty,
     token_f1,
-    window_repeats,
 )
 from steelyard.rewards.tools import (
     thinking_length,
@@ -48,13 +49,17 @@ __all__ = [
     "bleu",
     "bleuberi",
     "branch_alignment",
+    "calibrated",
     "choice_correct",
     "citation_f1",
     "citation_precision",
     "citation_recall",
     "clip",
+    "code_tests",
     "correct",
     "cosine",
+    "dense_tests",
+    "difficulty",
     "exact_match",
     "fill",
     "fresh_words",
@@ -71,6 +76,7 @@ __all__ = [
     "minimum",
     "normalised",
     "normalised_match",
+    "output_tests",
     "pattern_match",
     "pessimistic",
     "piecewise",
@@ -97,5 +103,4 @@ __all__ = [
     "tool_calls_refined",
     "tool_names",
     "vector",
-    "window_repeats",
 ]

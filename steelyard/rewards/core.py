@@ -49,6 +49,11 @@ class Expression:
             part.use_policy(policy)
 
     @property
+    def asks_policy(self) -> bool:
+        """Whether some part asks the policy that is being trained."""
+        return any(part.asks_policy for part in self.operands)
+
+    @property
     def needs_reference(self) -> bool:
         """Whether some part asks the policy as it was when training began, its copy `reference`."""
         return any(part.needs_reference for part in self.operands)
@@ -280,6 +285,12 @@ def _free_name(name: str, part: Array, parts: Mapping[str, Array]) -> str:
     return next(c for c in candidates if c not in parts or parts[c] is part)
 
 
+def leaves(reward: Expression) -> list[Expression]:
+    """The rewards that an expression is made of in the end, each once, from left to right."""
+    found = {id(leaf): leaf for part in reward.operands for leaf in leaves(part)} or {id(reward): reward}
+    return list(found.values())
+
+
 class BatchReward(Expression):
     """A leaf that sees all rollouts at once, with their groups and branches."""
 
@@ -336,6 +347,11 @@ class RowReward(Expression):
         self.base, self.name = name, _with_options(name, self.options)
         self.__doc__ = function.__doc__
         self._columns, self._optional = _columns_read(function, name, self.options)
+
+    @property
+    def reads(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Names of the columns that must be there, and of those that are read where they exist."""
+        return tuple(self._columns), tuple(self._optional)
 
     def using(self, *, on_error: OnError | None = None, **options: Any) -> RowReward:
         """The same reward with some options set."""

@@ -13,11 +13,13 @@ from tests.golden.cream import cream
 from tests.golden.flow import densegrpo, flow_grpo, rlcm
 from tests.golden.g_ra import g_ra
 from tests.golden.master_rm import master_rm
+from tests.golden.policy_cliff import policy_cliff
 from tests.golden.rlpr import rlpr
 from tests.golden.rova import rova
 from tests.golden.rpo import rpo_case
 from tests.golden.toolrl import toolrl
 from tests.golden.unlikeliness import unlikeliness
+from tests.golden.verpo import verpo
 
 Adapter = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]
 
@@ -33,8 +35,10 @@ ADAPTERS: dict[str, Adapter] = {
     "cream": cream,
     "g-ra": g_ra,
     "master-rm": master_rm,
+    "policy-cliff": policy_cliff,
     "rova": rova,
     "rpo": rpo_case,
+    "VeRPO": verpo,
     "BLEUBERI": bleuberi_case,
     "toolrl": toolrl,
 }

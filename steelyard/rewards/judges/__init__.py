@@ -16,6 +16,7 @@ from steelyard.rewards.judges.parsing import (
     released_parse_score,
     score_reader,
 )
+from steelyard.rewards.judges.policy import PolicyJudge
 from steelyard.rewards.judges.rule import RuleJudge
 from steelyard.rewards.judges.scoring import believed, judged, preferred, preferred_in_group, verified
 from steelyard.rewards.judges.similarity import judged_similarity
@@ -37,6 +38,7 @@ __all__ = [
     "Comparison",
     "EndpointJudge",
     "LocalJudge",
+    "PolicyJudge",
     "Prices",
     "Quality",
     "RateLimit",
