@@ -18,12 +18,11 @@ _ARTICLE = re.compile(r"\b(?:a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 # Not the A of "A cat" and the I of "I think".
 _LETTER = (
-    r"[(\[*_]*(?-i:(?P<letter>[B-HJ-Z]|[AI](?!\s+(?!is\b|or\b|and\b)[a-z])))"
-    r"(?![A-Za-z0-9'’])[)\]*_.:,;]*"
+    r"[(\[*_]*+(?-i:(?P<letter>[B-HJ-Z]|[AI](?!\s+(?!is\b|or\b|and\b)[a-z])))"
+    r"(?![A-Za-z0-9'’])[)\]*_.:,;]*+"
 )
-_TOLD = re.compile(r"\b(?:answer|option|choice)\b(?:\s+is)?[\s:*]*" + _LETTER, re.IGNORECASE)
+_TOLD = re.compile(r"\b(?:answer|option|choice)\b(?:\s+is)?[\s:*]*+" + _LETTER, re.IGNORECASE)
 _ALONE = re.compile(r"(?:^|(?<=\s))" + _LETTER + r"(?=\s|$)")
-_BLOCK = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 
 
 def normalised(text: str) -> str:
@@ -99,9 +98,8 @@ def choice_correct(
 
 def chosen(completion: str, options: Sequence[str] = (), *, take: Literal["first", "last"] = "last") -> str | None:
     """The letter of the option that a completion chooses (its normalised words where they name no option), or None."""
-    blocks = _BLOCK.findall(completion)
-    box = last_box(completion)[0]
-    marked = blocks[-1] if blocks else box
+    blocks = [piece for piece in completion.split("</answer>")[:-1] if "<answer>" in piece]
+    marked = blocks[-1].partition("<answer>")[2] if blocks else last_box(completion)[0]
     text = (marked if marked is not None else completion).strip()
     at = 0 if take == "first" else -1
     for pattern in (_TOLD, _ALONE):
