@@ -109,8 +109,8 @@ def test_chat_completions_are_their_text(mixed: Server) -> None:
         (b'{"columns": {"completion": ["a"]}}', 422, "no column 'answer'"),
         (b"[" * 5000, 400, "no JSON"),
         (b"\xff\xfe", 400, "no JSON"),
-        (b'{"columns": {"completion": [[{"role": "a", "content": 5}]], "answer": ["a"]}}', 400, "a list of parts"),
-        (b'{"columns": {"completion": [[{"role": "a", "content": [5]}]], "answer": ["a"]}}', 400, "a list of parts"),
+        (b'{"columns": {"completion": [[{"role": "a", "content": 5}]], "answer": ["a"]}}', 422, "a list of parts"),
+        (b'{"columns": {"completion": [[{"role": "a", "content": [5]}]], "answer": ["a"]}}', 422, "a list of parts"),
         (b'{"columns": {"completion": ["' + b"a" * 20000 + b'"]}}', 413, "larger than"),
     ],
 )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from steelyard.rewards import choice_correct, correct, same_language, score_one, think_format
+from steelyard.rewards import choice_correct, correct, score_one, think_format
 from steelyard.rewards.answers import answer_text, think_text
 from steelyard.rewards.code import program_text
 from steelyard.rewards.core import Expression
