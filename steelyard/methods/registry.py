@@ -21,6 +21,7 @@ _SLUGS = (
     "rpo",
     "rlpr",
     "bleuberi",
+    "slate",
     "grpo",
 )
 """In the order of their sheets; each is a file of this folder by that name. The baseline comes last."""

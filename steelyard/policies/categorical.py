@@ -122,7 +122,7 @@ class CategoricalPolicy:
             logprobs = torch.zeros(len(encoded), steps)
             for step in range(steps):
                 log_p = self.module.logits(encoded, tokens, step).log_softmax(-1)
-                tokens[:, step] = log_p.argmax(-1) if greedy else _inverse_cdf(log_p, uniforms[:, step])
+                tokens[:, step] = log_p.argmax(-1) if greedy else inverse_cdf(log_p, uniforms[:, step])
                 logprobs[:, step] = log_p.gather(1, tokens[:, step, None])[:, 0]
         rows = [sample for sample in samples for _ in range(n)]
         return self._rollouts(rows, tokens.numpy(), logprobs.numpy(), np.repeat(np.arange(len(samples)), n))
@@ -174,7 +174,8 @@ class CategoricalPolicy:
         return Rollouts(samples, texts, group=group, actions=actions)
 
 
-def _inverse_cdf(log_p: Tensor, uniforms: Array) -> Tensor:
+def inverse_cdf(log_p: Tensor, uniforms: Array) -> Tensor:
+    """The word [B] at which the cumulative distribution of `log_p` [B, V] passes `uniforms` [B] in [0, 1)."""
     cumulative = log_p.double().exp().cumsum(-1)
     drawn = torch.searchsorted(cumulative, torch.from_numpy(uniforms)[:, None] * cumulative[:, -1:], right=True)
     return drawn[:, 0].clamp(max=log_p.shape[1] - 1)

@@ -15,6 +15,7 @@ from tests.golden.master_rm import master_rm
 from tests.golden.rlpr import rlpr
 from tests.golden.rova import rova
 from tests.golden.rpo import rpo_case
+from tests.golden.slate import slate
 from tests.golden.toolrl import toolrl
 from tests.golden.unlikeliness import unlikeliness
 from tests.golden.verpo import verpo
@@ -34,5 +35,6 @@ ADAPTERS: dict[str, Adapter] = {
     "rpo": rpo_case,
     "VeRPO": verpo,
     "BLEUBERI": bleuberi_case,
+    "slate": slate,
     "toolrl": toolrl,
 }
