@@ -90,6 +90,20 @@ def applied(transform: AdvantageTransform, rollouts: Rollouts, scores: Scores) -
     return advantages
 
 
+def single(advantages: Advantages, trainer: str) -> Advantages:
+    """The advantages, if there is one a row; other trainers clip no more.
+
+    Raises:
+        SteelyardError: naming the trainer that cannot carry several.
+    """
+    if advantages.others:
+        count = len(advantages.terms)
+        raise SteelyardError(
+            f"{trainer} clips one advantage a row and not {count}; train this recipe with steelyard.learn.trainer"
+        )
+    return advantages
+
+
 def only(*, branch: int) -> AdvantageTransform:
     """Train on the rows of one branch; all others are left out."""
 

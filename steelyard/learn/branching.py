@@ -193,7 +193,7 @@ def truncated_steps(
 
     Args:
         environment: answers the selected steps.
-        score: of single steps; reads the column `step` and the sample's prefix.
+        score: of single steps; the sample's prefix says what went before, and how many steps.
         k: candidates; budget: B, the most steps.
         select: which goes on; `by_advantage(0.7)` by default.
         force: put behind a question that has not ended after B steps, to have it answer once more, untrained, in

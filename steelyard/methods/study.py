@@ -202,6 +202,8 @@ def run_arm(plan: Plan, arm: str, threads: int) -> dict[str, float]:
 
 def validation_of(world: World) -> Evaluate | None:
     """Accuracy on a video world's validation rows, clean and under corruption; other worlds show their rewards only."""
+    if not getattr(world, "of_videos", True):
+        return None
     corruptions = getattr(world, "test_corruptions", None)
     return corruptions and validation(world.samples("validation", VALIDATION_ROWS, seed=1), corruptions)
 

@@ -122,7 +122,7 @@ class CategoricalPolicy:
             logprobs = torch.zeros(len(encoded), steps)
             for step in range(steps):
                 log_p = self.module.logits(encoded, tokens, step).log_softmax(-1)
-                tokens[:, step] = log_p.argmax(-1) if greedy else inverse_cdf(log_p, uniforms[:, step])
+                tokens[:, step] = log_p.argmax(-1) if greedy else _inverse_cdf(log_p, uniforms[:, step])
                 logprobs[:, step] = log_p.gather(1, tokens[:, step, None])[:, 0]
         rows = [sample for sample in samples for _ in range(n)]
         return self._rollouts(rows, tokens.numpy(), logprobs.numpy(), np.repeat(np.arange(len(samples)), n))
@@ -174,8 +174,25 @@ class CategoricalPolicy:
         return Rollouts(samples, texts, group=group, actions=actions)
 
 
-def inverse_cdf(log_p: Tensor, uniforms: Array) -> Tensor:
-    """The word [B] at which the cumulative distribution of `log_p` [B, V] passes `uniforms` [B] in [0, 1)."""
+def numbered(sample: Sample) -> Array:
+    """The observation of a policy that knows prompts by their number: the column `prompt`, float32 [1]."""
+    return np.asarray([sample.columns["prompt"]], np.float32)
+
+
+def choosing(module: Net, answers: Sequence[str]) -> CategoricalPolicy:
+    """A policy of one step that picks one of these answers; it knows prompts by number."""
+    return CategoricalPolicy(module, [answers], observe=numbered, render="".join, read=lambda text: [text])
+
+
+def chances(policy: CategoricalPolicy, prompts: Sequence[int]) -> Array:
+    """The exact probabilities of every first word [P, V], float64, for prompts by number."""
+    with torch.no_grad():
+        encoded = policy.module.encoder(torch.as_tensor(list(prompts), dtype=torch.float32)[:, None])
+        logits = policy.module.logits(encoded, torch.zeros(len(encoded), 1), 0)
+    return logits.double().softmax(-1).numpy()
+
+
+def _inverse_cdf(log_p: Tensor, uniforms: Array) -> Tensor:
     cumulative = log_p.double().exp().cumsum(-1)
     drawn = torch.searchsorted(cumulative, torch.from_numpy(uniforms)[:, None] * cumulative[:, -1:], right=True)
     return drawn[:, 0].clamp(max=log_p.shape[1] - 1)

@@ -138,13 +138,13 @@ class LanguagePolicy:
 
     def read(self, texts: Sequence[str]) -> Actions:
         """Texts that somebody else wrote (tool output) as tokens, to be put behind the policy's own; no end token."""
-        return self._given(self._tokens(list(texts)))
+        return self._given(self._tokens(list(texts)) if texts else [])
 
     def _given(self, rows: Sequence[Sequence[int]]) -> Actions:
         """Token rows right-padded; their log-probabilities are 0."""
         mask = np.arange(max(map(len, rows), default=0)) < np.array([len(row) for row in rows], np.int64)[:, None]
         tokens = np.zeros(mask.shape, np.int64)
-        tokens[mask] = np.concatenate([np.asarray(row, np.int64) for row in rows])
+        tokens[mask] = [token for row in rows for token in row]
         return Actions(np.zeros(mask.shape, np.float32), mask, {"tokens": tokens}, self.sampling.temperature)
 
     def logprobs(self, rollouts: Rollouts, *, copy: str | None = None) -> torch.Tensor:

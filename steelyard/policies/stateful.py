@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steelyard.policies.categorical import TabularNet, inverse_cdf
+from steelyard.policies.categorical import TabularNet
+from steelyard.policies.sampling import inverse_cdf
 from steelyard.types import Actions, Array, Rollouts, Sample, SteelyardError, Streams, streams
 
 
@@ -42,7 +43,7 @@ class StatePolicy:
         states = np.repeat([self.state(sample) for sample in samples], n)
         with torch.inference_mode():
             log_p = self._log_p(self.module, torch.from_numpy(states))
-            tokens = log_p.argmax(-1) if greedy else inverse_cdf(log_p, uniforms)
+            tokens = log_p.argmax(-1) if greedy else inverse_cdf(log_p.double().exp(), torch.from_numpy(uniforms))
             logprobs = log_p.gather(1, tokens[:, None]).numpy()
         rows = [sample for sample in samples for _ in range(n)]
         texts = [self.write(sample, int(token)) for sample, token in zip(rows, tokens, strict=True)]

@@ -103,7 +103,7 @@ def judged_steps(
         judge: who is asked, up to 2N prompts at once.
         budget, bonus: B and λ.
         malformed: of a step that neither searches nor answers.
-        question, reference: columns. The column `step` holds t, as the plans write it.
+        question, reference: columns. t is the number of steps that the sample's prefix holds.
         parse: of a reply.
 
     Source: sheet 67.
@@ -119,9 +119,8 @@ def judged_steps(
         prompts = _prompts([steps[i] for i in rows], shown, texts_of(shown, question), references)
         verdicts = [parse(reply) for reply in ask_once(judge, prompts)]
         thought, action = (_laid(verdicts[part::2], rows, len(steps)) for part in (0, 1))
-        values = step_rewards(
-            thought, action, answers, np.asarray(rollouts.column("step"), np.int64), budget=budget, bonus=bonus
-        )
+        taken = [sample.prefix.steps if sample.prefix else 0 for sample in rollouts.samples]
+        values = step_rewards(thought, action, answers, np.array(taken, np.int64), budget=budget, bonus=bonus)
         values[~acted] = malformed
         parts = {"thought": thought, "query": np.where(answers, np.nan, action)}
         parts["answer"] = np.where(answers, action, np.nan)

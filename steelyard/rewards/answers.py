@@ -58,12 +58,12 @@ def tagged_in_order(text: str, tags: Sequence[str], *, prefix: bool = False) -> 
     return places == sorted(places) and (prefix or places[0] == 0)
 
 
-def _tags_in_order(completion: str, *, tags: Sequence[str], prefix: bool) -> float:
+def _judge_tags(completion: str, *, tags: Sequence[str], prefix: bool) -> float:
     return float(tagged_in_order(completion, tags, prefix=prefix))
 
 
-def tag_format(*tags: str, prefix: bool = False) -> RowReward:
-    """1 iff every tag opens and closes exactly once, in this order: `tag_format("think", "answer")`.
+def tags_in_order(*tags: str, prefix: bool = False) -> RowReward:
+    """1 iff every tag opens and closes exactly once, in this order: `tags_in_order("think", "answer")`.
 
     Unlike `think_format`, text may stand between the blocks and behind them, and blocks must not be doubled.
 
@@ -77,8 +77,8 @@ def tag_format(*tags: str, prefix: bool = False) -> RowReward:
     Source: sheet 40 (RLPR), the authors' format reward (with `prefix` and the answer alone: their mode without think).
     """
     if not tags:
-        raise SteelyardError("tag_format needs at least one tag, as tag_format('think', 'answer')")
-    return RowReward(_tags_in_order, "tag_format", options={"tags": tags, "prefix": prefix})
+        raise SteelyardError("tags_in_order needs at least one tag, as tags_in_order('think', 'answer')")
+    return RowReward(_judge_tags, "tags_in_order", options={"tags": tags, "prefix": prefix})
 
 
 def parse_number(text: str) -> float | None:

@@ -82,13 +82,6 @@ def repetition_penalty(completion: str, *, n: int = 3) -> float:
 
 
 @reward
-def window_repeats(completion: str, *, n: int = 10, times: int = 2) -> float:
-    """1 iff some n words in a row stand at least `times` times, else 0: subtract it (sheet 40, with n = 10)."""
-    counts = Counter(_windows(completion, n))
-    return float(max(counts.values(), default=0) >= times)
-
-
-@reward
 def choice_correct(
     completion: str, answer: str, options: Sequence[str] = (), *, take: Literal["first", "last"] = "last"
 ) -> float:

@@ -12,6 +12,7 @@ from tests.golden.copo import copo
 from tests.golden.cream import cream
 from tests.golden.g_ra import g_ra
 from tests.golden.master_rm import master_rm
+from tests.golden.policy_cliff import policy_cliff
 from tests.golden.rlpr import rlpr
 from tests.golden.rova import rova
 from tests.golden.rpo import rpo_case
@@ -31,6 +32,7 @@ ADAPTERS: dict[str, Adapter] = {
     "cream": cream,
     "g-ra": g_ra,
     "master-rm": master_rm,
+    "policy-cliff": policy_cliff,
     "rova": rova,
     "rpo": rpo_case,
     "VeRPO": verpo,

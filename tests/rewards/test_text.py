@@ -12,7 +12,6 @@ from steelyard.rewards.text import (
     normalised_match,
     repetition_penalty,
     token_f1,
-    window_repeats,
 )
 from steelyard.types import SteelyardError
 
@@ -68,12 +67,8 @@ def test_repetition() -> None:
     assert score_one(fresh_words, completion="a a a a a").values[0] == pytest.approx(1 / 3)
 
 
-def test_repetition_as_a_penalty_and_as_a_flag() -> None:
+def test_repetition_as_a_penalty() -> None:
     assert score_one(repetition_penalty, completion="a a a a a").values[0] == pytest.approx(-2 / 3)
     assert score_one(repetition_penalty, completion="a b c d").values[0] == 0
-    ten = "a b c d e f g h i j"
-    assert score_one(window_repeats, completion=f"{ten} x {ten}").values[0] == 1
-    assert score_one(window_repeats.using(times=3), completion=f"{ten} x {ten}").values[0] == 0
-    assert score_one(window_repeats, completion=ten + " a b c").values[0] == 0
     with pytest.raises(SteelyardError, match="at least 1 word"):
-        score_one(window_repeats.using(n=0), completion="x")
+        score_one(repetition_penalty.using(n=0), completion="x")

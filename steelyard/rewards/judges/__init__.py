@@ -18,6 +18,7 @@ from steelyard.rewards.judges.parsing import (
     released_tagged_score,
     score_reader,
 )
+from steelyard.rewards.judges.policy import PolicyJudge
 from steelyard.rewards.judges.rule import RuleJudge
 from steelyard.rewards.judges.scoring import believed, judged, preferred, preferred_in_group, verified
 from steelyard.rewards.judges.similarity import judged_similarity
@@ -40,6 +41,7 @@ __all__ = [
     "Comparison",
     "EndpointJudge",
     "LocalJudge",
+    "PolicyJudge",
     "Prices",
     "Quality",
     "RateLimit",
