@@ -94,7 +94,11 @@ def _check_options(file: TrainFile, worlds: Container[str]) -> None:
     known = () if file.data in worlds else ("attempts", "corpus")
     for name, value in file.options.items():
         if name not in known:
-            hint = f"known is {' and '.join(map(repr, known))}" if known else f"{file.data} has its own settings, so leave the key out"
+            hint = (
+                f"known is {' and '.join(map(repr, known))}"
+                if known
+                else f"{file.data} has its own settings, so leave the key out"
+            )
             raise SteelyardError(f"options has an unknown key {name!r}; {hint}")
         if name == "attempts" and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise SteelyardError(f"options: {name} is {value!r}; it must be a whole number of at least 1")

@@ -20,7 +20,12 @@ FILE = "method: rova\nmodel: {model}\ndata: {data}\nout: run\noptions: {options}
         ("mine", "rows.jsonl", "{}\njudge: {url: u}", "judge lacks 'model'"),
         ("mine", "rows.jsonl", "{}\njudge: {model: j, key_env: STEELYARD_NO_SUCH_KEY}", "NO_SUCH_KEY is empty"),
         ("world", "moving-blob", "{attempts: 4}", "unknown key 'attempts'; moving-blob has its own settings"),
-        ("mine", "rows.jsonl", "{corpus: nowhere.jsonl}", "options: corpus is 'nowhere.jsonl'; it must be a JSONL file"),
+        (
+            "mine",
+            "rows.jsonl",
+            "{corpus: nowhere.jsonl}",
+            "options: corpus is 'nowhere.jsonl'; it must be a JSONL file",
+        ),
         ("mine", "rows.jsonl", "{atempts: 4}", "unknown key 'atempts'; known is 'attempts' and 'corpus'"),
         ("mine", "rows.jsonl", "{attempts: many}", "attempts is 'many'; it must be a whole number"),
         ("mine", "rows.jsonl", "{attempts: 0}", "attempts is 0; it must be a whole number"),
