@@ -170,6 +170,44 @@ def score_reader(low: float, high: float) -> Parse:
     return read
 
 
+_SCORE_TAG = re.compile(r"<score>\s*([+-]?\d+(?:\.\d+)?)\s*</score>")
+_RELEASED_TAG = re.compile(r"<score>\s*(-?\d+\.?\d*)\s*</score>")
+_RELEASED_NUMBER = r"-?\d+\.?\d*"
+
+
+def parse_ternary(text: str | None) -> Verdict:
+    """A reply that gives its reasons and then −1, 0 or 1 in a score tag.
+
+    A signed number (`+1`) is one; a number outside −1…1 is cut to the bound, so that 7 is 1. No tag, or
+    tags that disagree, is NaN with `UNPARSED`; no reply (None) is NaN with `FAILED`. Numbers outside the tag are prose.
+
+    Source: sheet 67, "Exact checks"; there an empty reply is 0, see `released_tagged_score`.
+    """
+    if text is None:
+        return Verdict(math.nan, Status.FAILED)
+    values = {float(round(max(-1.0, min(1.0, float(said))))) for said in _SCORE_TAG.findall(text)}
+    if len(values) != 1:
+        return Verdict(math.nan, Status.UNPARSED, text)
+    return Verdict(values.pop() + 0.0, Status.SCORED, text)
+
+
+def released_tagged_score(text: str | None) -> float:
+    """The parser of sheet 67's released code, kept for comparison: use `parse_ternary` for training.
+
+    The first score tag's number, which may not have a plus; else the number behind the first `Score:`, `score:`,
+    `Rating:` or `rating:`, looked for in this order; else the first number anywhere; else 0. Never clipped.
+    """
+    text = text or ""
+    labelled = (
+        re.search(rf"{label}:\s*({_RELEASED_NUMBER})", text) for label in ("Score", "score", "Rating", "rating")
+    )
+    found = _RELEASED_TAG.search(text) or next(filter(None, labelled), None)
+    if found is not None:
+        return float(found[1])
+    anywhere = re.search(_RELEASED_NUMBER, text)
+    return float(anywhere[0]) if anywhere else 0.0
+
+
 Winner = Literal["a", "b", "tie"]
 _WINNERS: dict[str, Winner] = {"a": "a", "b": "b", "tie": "tie"}
 
