@@ -74,6 +74,21 @@ def _evidence(method: Method, results: Path) -> Iterator[str]:
         yield f"### {experiment.name}\n\n{table(('claim', 'arms', 'threshold'), rows)}"
 
 
+def summary_table(results: Path = RESULTS) -> str:
+    """Every claim that was measured, as Markdown: method, claim, arm against baseline, effect, verdict, minutes."""
+    rows = []
+    for path in sorted(results.glob("[0-9]*.json")):
+        result = json.loads(path.read_text("utf-8"))
+        minutes = f"{result['minutes']:g}"
+        for experiment in result["experiments"]:
+            for claim in experiment["claims"]:
+                low, high = claim["interval"]
+                effect = f"{claim['effect']:+.3f} [{low:+.3f}, {high:+.3f}]"
+                arms = f"{claim['arm']} against {claim['baseline']}"
+                rows.append((result["method"], claim["text"], arms, effect, claim["verdict"], minutes))
+    return table(("method", "claim", "arms", "effect [95% interval]", "verdict", "minutes"), rows)
+
+
 def threshold(claim: Claim) -> str:
     """What the effect must reach."""
     sign, value = ("≥", claim.at_least) if claim.at_least is not None else ("≤", claim.at_most)

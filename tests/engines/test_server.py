@@ -57,7 +57,11 @@ def serving(folder: Path, reward: str, *options: str, ready: bool = True, **extr
     log = folder / "server.log"
     with log.open("w") as stderr:
         words = [sys.executable, "-m", "steelyard.cli", "serve", reward, "--port", "0", *options]
-        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment(**extra))
+        # Tests may themselves run where Ctrl-C is ignored, which a child would inherit.
+        process = subprocess.Popen(
+            words, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment(**extra),
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )  # fmt: skip
     assert process.stdout is not None
     try:
         server = Server(process, process.stdout.readline().strip(), log)

@@ -64,7 +64,7 @@ def test_the_same_teaching_runs_on_a_language_model_from_a_folder(tmp_path: Path
     rows = augmented(rows, world.reasoned(rows, 2)).rows
     samples = [row.sample(f"r{i}") for i, row in enumerate(rows)]
     before = _loss(policy, samples)
-    judge = master_rm.teach(policy, rows, steps=12, batch=4, lr=2e-2, warmup=2)
+    judge = master_rm.teach(policy, rows, steps=24, batch=4, lr=2e-2, warmup=2)
     assert _loss(policy, samples) < 0.5 * before
     policy.save_pretrained(tmp_path / "taught")
     local = LocalJudge(tmp_path / "taught", max_tokens=6)
