@@ -33,6 +33,7 @@ EXTRAS = {
     "language": ("py3langid",),
     "schema": ("jsonschema", "jsonschema_specifications"),
     "report": ("plotly", "jinja2"),
+    "flow": ("diffusers",),
     "trl": ("trl", "datasets"),
     "verl": ("verl", "tensordict", "omegaconf"),
     "serve": ("starlette", "uvicorn", "prometheus_client"),

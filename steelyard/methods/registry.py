@@ -10,6 +10,7 @@ from steelyard.methods.core import Method
 from steelyard.types import SteelyardError
 
 _SLUGS = (
+    "flow-grpo",
     "rova",
     "verpo",
     "contrast-instructions",
@@ -22,7 +23,9 @@ _SLUGS = (
     "rpo",
     "rlpr",
     "master-rm",
+    "densegrpo",
     "bleuberi",
+    "rlcm",
     "grpo",
 )
 """In the order of their sheets; each is a file of this folder by that name. The baseline comes last."""

@@ -11,7 +11,7 @@ from steelyard.learn.data import load_samples
 from steelyard.learn.sharding import local_device
 from steelyard.learn.trainer import Evaluate, Trainer
 from steelyard.methods.arms import mean_of, quiet_loading
-from steelyard.methods.core import Experiment, Method, Setting, World
+from steelyard.methods.core import Method, Setting, World
 from steelyard.methods.own import OwnTask
 from steelyard.methods.registry import find
 from steelyard.methods.study import recipe_of, validation_of
@@ -47,7 +47,7 @@ def train_from_file(path: Path) -> str:
 
 def _worlds(method: Method) -> dict[str, Callable[[], World]]:
     """The worlds on which a method trains, by name."""
-    return {e.name: e.world for e in method.evidence if isinstance(e, Experiment)} or WORLDS
+    return {e.name: e.world for e in method.trained} or WORLDS
 
 
 def _task(file: TrainFile, method: Method) -> tuple[Setting, Policy, Sequence[Sample]]:
