@@ -29,6 +29,7 @@ EXTRAS = {
     "train": ("torch", "transformers", "peft", "accelerate", "safetensors", "tensorboard", "tokenizers"),
     "video": ("cv2", "av", "PIL"),
     "judge": ("openai", "diskcache"),
+    "search": ("bm25s",),
     "data": ("pyarrow",),
     "language": ("py3langid",),
     "schema": ("jsonschema", "jsonschema_specifications"),

@@ -149,6 +149,20 @@ def scale(*, by: GroupKey = PER_BRANCH, ddof: int = 1, epsilon: float = 1e-4) ->
     return Link(f"scale(ddof={ddof}, epsilon={epsilon:g})", divide)
 
 
+def even(*, by: GroupKey = PER_BRANCH) -> AdvantageTransform:
+    """Every group weighs alike, however many of its rows count: w_i / Σ_{j in i's group} w_j.
+
+    With an objective that averages over `rows`, the mean over groups of the mean over their rows.
+    """
+
+    def share(advantages: Advantages, rollouts: Rollouts, scores: Scores) -> Advantages:
+        group = group_index(rollouts, by)
+        total = np.bincount(group, advantages.weights)[group]
+        return replace(advantages, weight=advantages.weights / np.where(total > 0, total, 1.0))
+
+    return Link(f"even(by={by})", share)
+
+
 def clip(limit: float) -> AdvantageTransform:
     """Keep every advantage within [−limit, limit], further ones of a row too.
 

@@ -102,10 +102,10 @@ class Trainer:
         watch = Stopwatch()
         rate = self.loop.begin_step()
         row: dict[str, Any] = {"step": self.loop.step, "lr": rate, "nan_rows": 0, **dict.fromkeys(BLANK)}
+        self._prepare_reward()
         rollouts = self._rollouts(watch, row)
         if rollouts is not None:
             with watch("reward"), torch.no_grad():
-                self._prepare_reward()
                 scores = self.shards.from_main(lambda: self.recipe.reward(rollouts))
             row |= rollout_figures(rollouts, scores)
             if len(scores) != len(rollouts):

@@ -26,6 +26,7 @@ _SLUGS = (
     "densegrpo",
     "bleuberi",
     "rlcm",
+    "slate",
     "grpo",
 )
 """In the order of their sheets; each is a file of this folder by that name. The baseline comes last."""

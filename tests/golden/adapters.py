@@ -17,6 +17,7 @@ from tests.golden.policy_cliff import policy_cliff
 from tests.golden.rlpr import rlpr
 from tests.golden.rova import rova
 from tests.golden.rpo import rpo_case
+from tests.golden.slate import slate
 from tests.golden.toolrl import toolrl
 from tests.golden.unlikeliness import unlikeliness
 from tests.golden.verpo import verpo
@@ -40,5 +41,6 @@ ADAPTERS: dict[str, Adapter] = {
     "rpo": rpo_case,
     "VeRPO": verpo,
     "BLEUBERI": bleuberi_case,
+    "slate": slate,
     "toolrl": toolrl,
 }
