@@ -210,3 +210,10 @@ def test_the_page_shows_samples_of_every_arm_beside_each_other(tmp_path):
     ]
     page = build_report(tmp_path).read_text()
     assert page.count('alt="samples for a red circle"') == 2 and "bench pvr" not in page
+
+
+def test_an_exact_kl_is_not_carried_to_other_trainers():
+    from steelyard.engines.export import export_verl
+
+    with pytest.raises(SteelyardError, match="no exact one"):
+        export_verl(flow_grpo(eight_modes.without_prompts()), module="somewhere")
