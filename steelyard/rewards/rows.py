@@ -42,7 +42,7 @@ def judge_row(
         value, status = _read(judge(**dict(zip(names, row, strict=True)), **options))
     except _NoVerdict as error:
         return Outcome(math.nan, Status.FAILED, time.perf_counter() - start, str(error))
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # sys.exit in a reward is a fault of it, not the end of a run
         return Outcome(math.nan, Status.FAILED, time.perf_counter() - start, f"{type(error).__name__}: {error}")
     return Outcome(value, status, time.perf_counter() - start)
 

@@ -1,8 +1,9 @@
 """Short rewards on text: worked verdicts."""
 
+import numpy as np
 import pytest
 
-from steelyard.rewards.core import score_one
+from steelyard.rewards.core import RowReward, score_one
 from steelyard.rewards.form import pattern_match
 from steelyard.rewards.text import (
     choice_correct,
@@ -13,7 +14,7 @@ from steelyard.rewards.text import (
     repetition_penalty,
     token_f1,
 )
-from steelyard.types import SteelyardError
+from steelyard.types import Status, SteelyardError
 
 CITIES = ["A. Rome", "B. Paris", "C. Oslo"]
 
@@ -72,3 +73,11 @@ def test_repetition_as_a_penalty() -> None:
     assert score_one(repetition_penalty, completion="a b c d").values[0] == 0
     with pytest.raises(SteelyardError, match="at least 1 word"):
         score_one(repetition_penalty.using(n=0), completion="x")
+
+
+@pytest.mark.parametrize("reward", [exact_match, normalised_match, fuzzy_match, token_f1, choice_correct])
+@pytest.mark.parametrize("gold", [None, float("nan")])
+def test_without_a_gold_there_is_no_score(reward: RowReward, gold: float | None) -> None:
+    for completion in (str(gold), "", "A"):
+        scores = score_one(reward, completion=completion, answer=gold, options=["A. None", "B. nan"])
+        assert scores.status == [Status.NOT_APPLICABLE] and np.isnan(scores.values).all()

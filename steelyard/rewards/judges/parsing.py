@@ -50,15 +50,13 @@ def parse_quality(text: str | None) -> Quality:
     return Quality(scores, Status.SCORED)
 
 
-_FENCE = re.compile(r"\A```(?:json)?\s*\n(.*?)\n?```\Z", re.DOTALL)
-
-
 def json_object(text: str) -> dict[str, Any] | None:
     """The one JSON object that the text is; None for prose, other JSON, repeated keys, NaN and infinities."""
     text = text.strip()
-    fenced = _FENCE.match(text)
+    head, _, body = text.partition("\n")
+    fenced = head.rstrip() in ("```", "```json") and body.endswith("```")
     try:
-        parsed = json.loads(fenced[1] if fenced else text, object_pairs_hook=_unique, parse_constant=_refuse)
+        parsed = json.loads(body[:-3] if fenced else text, object_pairs_hook=_unique, parse_constant=_refuse)
     except (ValueError, RecursionError):
         return None
     return parsed if isinstance(parsed, dict) else None
