@@ -15,6 +15,7 @@ from tests.golden.master_rm import master_rm
 from tests.golden.rlpr import rlpr
 from tests.golden.rova import rova
 from tests.golden.rpo import rpo_case
+from tests.golden.sarm import sarm
 from tests.golden.toolrl import toolrl
 from tests.golden.unlikeliness import unlikeliness
 from tests.golden.verpo import verpo
@@ -32,6 +33,7 @@ ADAPTERS: dict[str, Adapter] = {
     "master-rm": master_rm,
     "rova": rova,
     "rpo": rpo_case,
+    "sarm": sarm,
     "VeRPO": verpo,
     "BLEUBERI": bleuberi_case,
     "toolrl": toolrl,
