@@ -19,6 +19,7 @@ _SLUGS = (
     "toolrl",
     "unlikeliness",
     "rpo",
+    "sarm",
     "rlpr",
     "bleuberi",
     "grpo",

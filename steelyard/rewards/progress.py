@@ -1,7 +1,8 @@
-"""Progress through annotated stages: labels, windows of frames, smoothing, and the weights of RA-BC (SARM, sheet 37)."""
+"""Progress through annotated stages (SARM, sheet 37): labels, windows of frames, smoothing, and RA-BC's weights."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -52,7 +53,7 @@ def complete(stages: Sequence[Stage], order: Sequence[str]) -> bool:
     """Whether an episode has every stage once, in order, none before the last one's end: others are to be discarded."""
     names = [stage.name for stage in stages]
     spans = [edge for _, start, end in stages for edge in (start, end)]
-    return names == list(order) and all(a <= b for a, b in zip(spans, spans[1:], strict=False))
+    return names == list(order) and all(a <= b for a, b in itertools.pairwise(spans))
 
 
 def stage_and_tau(
@@ -84,7 +85,7 @@ def stage_and_tau(
     if not stages:
         return k, tau
     place = {name: i for i, name in reversed(list(enumerate(order)))}
-    for j, (stage, following) in reversed(list(enumerate(zip(stages, stages[1:], strict=False)))):
+    for j, (stage, following) in reversed(list(enumerate(itertools.pairwise(stages)))):
         gap = (t > stage.end) & (t < following.start)
         k, tau = np.where(gap, place.get(stage.name, j), k), np.where(gap, 1.0, tau)
     for name, start, end in reversed(stages):
@@ -131,24 +132,35 @@ def normalised_progress(target: Array, breakpoints: Sequence[float] | Array) -> 
 # Windows of frames.
 
 
-def centred_window(frame: int, *, start: int, end: int, frames: int = 8, gap: int = 30) -> tuple[Array, Array]:
+def centred_window(
+    frame: int | Array, *, start: int | Array, end: int | Array, frames: int = 8, gap: int = 30
+) -> tuple[Array, Array]:
     """`frames` + 1 indices around a frame, `gap` apart, held inside the episode; and which had to be held (1).
 
     It looks into the future: right for relabelling, wrong for a reward while acting.
 
     Args:
-        start, end: the episode's first frame, and the one after its last.
+        frame: one, or as many as you like [b]; start, end: the episode's first frame, and the one after its last.
+
+    Returns:
+        int64 [frames + 1] or [b, frames + 1], twice.
     """
     half = frames // 2
-    wanted = frame + gap * np.arange(-half, half + 1)
-    held = np.clip(wanted, start, end - 1)
+    wanted = np.asarray(frame)[..., None] + gap * np.arange(-half, half + 1)
+    held = np.clip(wanted, np.asarray(start)[..., None], np.asarray(end)[..., None] - 1)
     return held, (held != wanted).astype(np.int64)
 
 
-def causal_window(frame: int, *, start: int, frames: int = 8, gap: int = 30) -> Array:
-    """The episode's first frame and `frames` that end at `frame`, `gap` apart, or evenly spaced in a short history."""
-    oldest = max(start, frame - (frames - 1) * gap)
-    return np.concatenate([[start], np.linspace(oldest, frame, frames).round().astype(np.int64)])
+def causal_window(frame: int | Array, *, start: int | Array, frames: int = 8, gap: int = 30) -> Array:
+    """The episode's first frame and `frames` that end at `frame`, `gap` apart, or evenly spaced in a short history.
+
+    Returns:
+        int64 [frames + 1] or [b, frames + 1].
+    """
+    last, first = np.broadcast_arrays(np.asarray(frame), np.asarray(start))
+    oldest = np.maximum(first, last - (frames - 1) * gap)
+    spaced = np.linspace(oldest, last, frames, axis=-1).round().astype(np.int64)
+    return np.concatenate([first[..., None], spaced], axis=-1)
 
 
 def rewind_frames(frame: int, *, start: int, steps: int, most: int = 4, frames: int = 8, gap: int = 30) -> Array:
@@ -157,11 +169,13 @@ def rewind_frames(frame: int, *, start: int, steps: int, most: int = 4, frames: 
     Args:
         steps: how many are wanted; fewer come where `most` or the history does not allow them, none without history.
     """
-    earliest = frame - (frames // 2) * gap
-    if earliest <= start or steps <= 0:
-        return np.zeros(0, np.int64)
-    count = min(steps, most, (earliest - start) // gap)
-    return np.maximum(earliest - gap * np.arange(1, count + 1), start)
+    return rewound(frame - (frames // 2) * gap, start=start, steps=min(steps, most), gap=gap)
+
+
+def rewound(earliest: int, *, start: int, steps: int, gap: int) -> Array:
+    """Up to `steps` frames before a window's earliest one, backwards, `gap` apart: int64 [≤ steps]."""
+    count = max(0, min(steps, (earliest - start) // gap))
+    return earliest - gap * np.arange(1, count + 1)
 
 
 # Smoothing while acting.
@@ -279,9 +293,7 @@ class RunningGainWeights:
         missing, epsilon: see `gain_weights`.
     """
 
-    def __init__(
-        self, gain: Array, *, kappa: float | None = None, missing: float = 1.0, epsilon: float = 1e-6
-    ) -> None:
+    def __init__(self, gain: Array, *, kappa: float | None = None, missing: float = 1.0, epsilon: float = 1e-6) -> None:
         self.gain, self.kappa, self.missing, self.epsilon = np.asarray(gain), kappa, missing, epsilon
         self.count, self.mean, self.squares = 0, 0.0, 0.0
 
