@@ -60,9 +60,10 @@ Benches = Callable[[Trial], Bench]
 def points(trial: Trial) -> Bench:
     """The bench-top world: two networks of 2×64 that see one frame."""
     world = waypoints.Waypoints(seed=trial.seed)
-    shown = world.demonstrations(30 if trial.quick else 120)
+    shown = world.demonstrations(10 if trial.quick else 120)
     train = replace(TRAIN, steps=600, lr=2e-3)
-    held_out, tests = world.demonstrations(40, split="test"), world.samples("test", 100)
+    held_out = world.demonstrations(5 if trial.quick else 40, split="test")
+    tests = world.samples("test", 2 if trial.quick else 100)
     return Bench(world, waypoints.ORDER, shown, held_out, tests, 90, StageFrames, Centred(frames=0, gap=1), train)
 
 

@@ -81,7 +81,7 @@ METHOD = Method(
             "stage told to the regressor": "the true one half the time (authors), 0.75 (port)",
             "rewind, irrelevant words": "probability 0.8 and 0.2 (paper); off in the small worlds",
             "frames without progress": "weight 1 (port); `missing=0.0` leaves them out",
-            "reward model": "two of 8 layers, 12 heads, width 768, on CLIP embeddings (paper); small, on states here",
+            "reward model": "two transformers: 8 layers, 12 heads, width 768, on CLIP (paper); small, on states here",
         },
         limits=(
             "It needs annotated stages, and demonstrations that do succeed in the end.",
