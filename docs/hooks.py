@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages."""
     pages = {
         "methods.md": methods_page,
+        "made-of.md": made_of_page,
         "evidence.md": evidence_page,
         "benchmarks.md": benchmarks_page,
         "command-line.md": commands_page,
@@ -37,12 +39,40 @@ def methods_page() -> Iterator[str]:
         yield demoted(card_page(slug, results=ROOT / "results"))
 
 
+def made_of_page() -> Iterator[str]:
+    """Which modules of the house each method's file puts together, read off its imports."""
+    from steelyard.methods.registry import slugs
+
+    yield "# What methods are made of\n\nOne design carries every kind of policy: a method's file only puts parts"
+    yield "together. Read off the imports of `steelyard/methods/`; what a part uses itself is not listed. `trainer` and"
+    yield "`pairs` train policies and pair models on the same runs (`learn/loop`: logs, checkpoints, exact resume).\n"
+    floors = ("worlds", "perturb", "policies", "rewards", "learn", "audits")
+    rows = []
+    for slug in slugs():
+        parts = imported(ROOT / "steelyard" / "methods" / f"{slug.replace('-', '_')}.py")
+        rows.append((slug, *(", ".join(sorted(parts.get(floor, ()))) or "–" for floor in floors)))
+    yield from table(("method", *floors), rows)
+
+
+def imported(path: Path) -> dict[str, set[str]]:
+    """Part of the house to the modules of it that a file imports."""
+    found: dict[str, set[str]] = {}
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        words = (node.module or "").split(".") if isinstance(node, ast.ImportFrom) else []
+        if words[:1] == ["steelyard"] and len(words) > 2:
+            found.setdefault(words[1], set()).add(".".join(words[2:]))
+    trained = "Experiment(" in path.read_text("utf-8")
+    found.setdefault("learn", set()).update({"trainer"} if trained else set())
+    return found
+
+
 def evidence_page() -> Iterator[str]:
     """One section a result file."""
-    from steelyard.methods.cards import result_page
+    from steelyard.methods.cards import result_page, summary_table
 
     yield "# Evidence\n\nMethod and baselines on the same seeds, made by `steelyard evidence SLUG --seeds 5`; a claim"
     yield "that does not hold is reported as such. The files, with every seed's figures, are in `results/`.\n"
+    yield f"{summary_table(ROOT / 'results')}\n"
     for path in sorted((ROOT / "results").glob("[0-9]*.json")):
         result = json.loads(path.read_text("utf-8"))
         yield f"## {result['title']}\n\n{result['claim']}\n\n{demoted(result_page(result))}\n"

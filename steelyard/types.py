@@ -58,6 +58,20 @@ def streams(generator: Streams, count: int) -> list[np.random.Generator]:
 
 
 @dataclass(frozen=True, eq=False)
+class Prefix:
+    """What stands behind a prompt already, steps of an attempt and what they brought; a policy goes on behind it.
+
+    Attributes:
+        text: all of it; steps: how many of the policy's own it holds.
+        data: name to [P, …], the same as the policy wrote and read it (token ids); without any it reads the text.
+    """
+
+    text: str
+    steps: int = 0
+    data: Mapping[str, Array] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
 class Sample:
     """One row of a task.
 
@@ -68,6 +82,7 @@ class Sample:
         video: uint8 [T, H, W, 3], or None.
         images: uint8 arrays [H, W, 3].
         columns: what rewards read: answer, tests, references, tools, …
+        prefix: what of the answer stands already, if anything.
     """
 
     id: str
@@ -75,6 +90,7 @@ class Sample:
     video: Array | None = None
     images: tuple[Array, ...] = ()
     columns: Mapping[str, Any] = field(default_factory=dict)
+    prefix: Prefix | None = None
 
     def __post_init__(self) -> None:
         if self.video is not None:

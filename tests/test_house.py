@@ -18,6 +18,7 @@ FLOORS = {
     "text_scores": 0,
     "__init__": 0,
     "perturb": 1,
+    "environments": 1,
     "rewards": 1,
     "policies": 1,
     "learn": 2,
@@ -36,9 +37,11 @@ SIDEWAYS = {
     ("worlds", "learn"),
     ("methods", "report"),
     ("rewards", "policies"),
+    ("environments", "rewards"),
 }
 """Neighbours that may meet: PVRBench asks in the video world's words; a world trains its own base policy; a study
-ends with its page; learned rewards and local judges load models as policies do."""
+ends with its page; a tool reads a step as its reward does; learned rewards and local judges load models as policies
+do."""
 
 APART = {"rewards": {"learn"}, "learn": {"rewards"}}
 """Whatever the floors say: these never meet."""

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-NEEDS_MORE = {"engines.md", "training.md"}
-"""Pages whose code needs a data set, a hub, or minutes; it is compiled, and what it imports must be there."""
+NEEDS_MORE = {"audit.md", "engines.md", "monitor.md", "training.md"}
+"""Pages whose code needs data, a hub, a reader's reward, or minutes; it is compiled, and its imports must be there."""
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def blocks(page: Path) -> list[str]:
     """The page's Python blocks."""
-    return re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+    return re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
 
 
 def run_block(code: str, page: Path, names: dict[str, object]) -> None:

@@ -60,7 +60,8 @@ def train(
 
 @app.command()
 def evidence(
-    method: Annotated[str, typer.Argument(help="A method's slug; `steelyard methods` lists them.")],
+    method: Annotated[str | None, typer.Argument(help="A method's slug; `steelyard methods` lists them.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every method that is not measured yet.")] = False,
     seeds: Annotated[int, typer.Option(min=1, help="How many paired seeds.")] = 5,
     first_seed: Annotated[int, typer.Option(min=0, help="The first of them.")] = 0,
     out: Annotated[
@@ -75,26 +76,53 @@ def evidence(
     Prints the claim, all arms, the effect with its 95% interval, and a verdict: `holds`, `fails` or `unclear`.
     It is written down whichever it is.
 
-    Example: `steelyard evidence rova --seeds 5`
+    Example: `steelyard evidence rova --seeds 5`, and of all methods with their table: `steelyard evidence --all`
     """
-    from steelyard.methods.evidence import run_evidence
+    from steelyard.methods.evidence import run_every, run_evidence
     from steelyard.types import SteelyardError
 
     check_writable((out or Path("results") / "result.json").parent)
+    if every == (method is not None) or (every and out is not None):
+        raise SteelyardError("give one method, or --all (which keeps every method's own file, so without --out)")
     if out is not None and out.is_dir():
         raise SteelyardError(f"{out} is a folder; give the path of a JSON file")
+    if method is None:
+        typer.echo(run_every(seeds=seeds, first_seed=first_seed, quick=quick))
+        return
     run_evidence(method, seeds=seeds, first_seed=first_seed, out=out, quick=quick)
 
 
 @app.command()
-def methods(slug: Annotated[str | None, typer.Argument(help="Show this method's card.")] = None) -> None:
-    """List the methods, or show one: its claim, recipe, evidence, and how to use it with a real model.
+def methods(
+    which: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME or WORDS]", help="A method, or what goes wrong, in words.")
+    ] = None,
+) -> None:
+    """List the methods, show one, or find those that fit a trouble: its claim, recipe, evidence, and how to use it.
 
     Example: `steelyard methods rova`
+
+    By meaning and by word: `steelyard methods "judge gives a high score to an empty answer"`
     """
     from rich.console import Console
     from rich.markdown import Markdown
 
     from steelyard.methods.cards import card_page, listing
+    from steelyard.methods.registry import slugs
+    from steelyard.methods.search import result_table, search
 
-    Console().print(Markdown(listing() if slug is None else card_page(slug)))
+    words = " ".join(which or ())
+    if not words:
+        page = listing()
+    elif words in slugs() or (" " not in words and _near(words, slugs())):
+        page = card_page(words)
+    else:
+        page = result_table(search(words))
+    Console().print(Markdown(page))
+
+
+def _near(word: str, names: list[str]) -> bool:
+    """Whether a word is meant as a name: then a slip in it is told, rather than searched for."""
+    import difflib
+
+    return bool(difflib.get_close_matches(word, names, n=1))

@@ -37,7 +37,7 @@ def try_reward(
 ) -> None:
     """Score one completion and print the expression as a tree, with the value of every part.
 
-    Example: `steelyard try steelyard.rewards:math_correct --completion "It is 42." --column answer=42`
+    Example: `steelyard try steelyard.rewards:math_correct --completion "The answer is 42." --column answer=42`
 
     A value is read as JSON where it is JSON (`--references '["a", "b"]'`) and the reward does not annotate it as `str`.
     """

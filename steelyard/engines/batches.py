@@ -70,7 +70,14 @@ def _answered(
     write: Callable[[Scores], dict[str, Any]],
 ) -> Answer:
     try:
-        scores = reward(read(_object(body)))
+        batch = _object(body)
+        try:
+            rollouts = read(batch)
+        except SteelyardError:
+            raise
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise BadBody(f"the body is no batch ({type(error).__name__}: {error}); see its form in the docs") from None
+        scores = reward(rollouts)
         return Answer(OK, json.dumps(write(scores)).encode(), counted(scores))
     except BadBody as error:
         return Answer(BAD_REQUEST, told(str(error)), {})
@@ -95,8 +102,8 @@ def status_name(code: int) -> str:
 
 
 def numbers(values: Array) -> list[float | None]:
-    """Floats [N] as JSON has them: a NaN is None."""
-    return [None if math.isnan(value) else value for value in np.asarray(values, np.float32).tolist()]
+    """Floats [N] as JSON has them: what is not finite is None."""
+    return [value if math.isfinite(value) else None for value in np.asarray(values, np.float32).tolist()]
 
 
 def _plain(scores: Scores) -> dict[str, Any]:
@@ -116,7 +123,7 @@ def _openrlhf(scores: Scores) -> dict[str, Any]:
             f"row {row} has no verdict ({why}) and OpenRLHF knows no such row; serve fill(reward, VALUE) instead"
         )
     values = scores.values.tolist()
-    parts = {name: part.tolist() for name, part in scores.parts.items() if not np.isnan(part).any()}
+    parts = {name: part.tolist() for name, part in scores.parts.items() if np.isfinite(part).all()}
     return {"rewards": values, "scores": values, "extra_logs": parts}
 
 

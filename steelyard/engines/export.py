@@ -49,7 +49,8 @@ def export_trl(recipe: Recipe) -> TrlExport:
     """The recipe inside TRL's GRPOTrainer: plan, reward, advantage and objective.
 
     Raises:
-        SteelyardError: for what is no `Recipe`, a plan other than `groups(n)`, or a curriculum other than `uniform()`.
+        SteelyardError: for what is no `Recipe`, a plan other than `groups(n)`, a curriculum other than `uniform()`, or
+            a reward that asks the policy.
 
     Example:
         >>> run = export_trl(recipe)  # doctest: +SKIP
@@ -125,6 +126,9 @@ def _attempts(recipe: Recipe, engine: str) -> int:
             f"{engine} is given a {type(recipe).__name__}; it can carry a steelyard.learn.recipe.Recipe"
         )
     plan, own = recipe.plan, "train this recipe with steelyard.learn.trainer"
+    if getattr(recipe.reward, "asks_policy", False):
+        words = f"{engine} gives its rewards no policy, which {recipe.reward.name!r} asks"
+        raise SteelyardError(f"{words}; {own}, or give the likelihoods in it a policy= of their own")
     if not isinstance(plan, Groups) or plan.perturb is not None:
         shape = "a perturbed groups()" if isinstance(plan, Groups) else type(plan).__name__
         raise SteelyardError(f"{engine} samples n attempts at every prompt as it is, and not {shape}; {own}")

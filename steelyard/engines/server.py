@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import contextlib
 import hmac
 import json
@@ -354,7 +353,7 @@ def _shown_token(header: str) -> bytes:
     if kind.lower() == "bearer":
         return value.strip().encode()
     if kind.lower() == "basic":
-        with contextlib.suppress(binascii.Error):
+        with contextlib.suppress(ValueError):  # binascii.Error, and letters beyond ASCII
             return base64.b64decode(value, validate=True).partition(b":")[2]
     return b""
 

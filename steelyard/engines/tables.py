@@ -229,11 +229,19 @@ def packed(chunk: Chunk, rows: list[Row], added: dict[str, list[Any]], form: For
     lines = []
     for i, row in enumerate(rows):
         try:
-            lines.append(json.dumps(row | {name: column[i] for name, column in added.items()}, ensure_ascii=False))
+            lines.append(_line(row | {name: column[i] for name, column in added.items()}))
         except TypeError as error:
             raise SteelyardError(f"{where(path, chunk.numbers[i])}: {error}; write a Parquet file instead") from None
-    text = ("\n".join(lines) + "\n").encode("utf-8", "surrogatepass")
+    text = b"\n".join([*lines, b""])
     return gzip.compress(text, 6, mtime=0) if form == "jsonl.gz" else text
+
+
+def _line(row: Row) -> bytes:
+    """A row as JSON: letters as they are, but half a surrogate pair, which UTF-8 does not have, as `\\ud800`."""
+    try:
+        return json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return json.dumps(row).encode()
 
 
 def _stream(chunk: Chunk, rows: list[Row], added: dict[str, list[Any]]) -> bytes:

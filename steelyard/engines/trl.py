@@ -102,7 +102,13 @@ def _content_text(content: Any) -> str:
     """A message's text: a string, none (a tool call), or parts of which only the texts count."""
     if content is None or isinstance(content, str):
         return content or ""
+    if not isinstance(content, (list, tuple)) or not all(map(_is_part, content)):
+        raise SteelyardError(f"a chat message holds {content!r:.60}; its content is a text or a list of parts")
     return "".join(part.get("text", "") for part in content if part.get("type") == "text")
+
+
+def _is_part(part: Any) -> bool:
+    return isinstance(part, Mapping) and isinstance(part.get("text", ""), str)
 
 
 def _log_parts(log: Callable[[str, float], None], name: str, scores: Scores) -> None:

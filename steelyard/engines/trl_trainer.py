@@ -18,7 +18,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from steelyard.engines.trl import NOT_COLUMNS, trl_rollouts
 from steelyard.engines.unseen import MaskedActions
-from steelyard.learn.advantages import applied
+from steelyard.learn.advantages import applied, single
 from steelyard.learn.recipe import AdvantageTransform, Objective
 from steelyard.types import Actions, Advantages, Array, Rollouts, Scores, SteelyardError
 
@@ -99,7 +99,7 @@ class SteelyardGRPOTrainer(GRPOTrainer):
                 raise SteelyardError(f"{_this_trl()} gives a batch without {name!r}; {_INSTALL}")
         (rows, _), start = self._judged, self.accelerator.process_index * len(inputs)
         rollouts, scores = self._everywhere(output)
-        advantages = applied(self._advantage, rollouts, scores)
+        advantages = single(applied(self._advantage, rollouts, scores), "TRL")
         self._log_advantages(advantages)
         mine, width = slice(start, start + len(rows)), output["completion_mask"].shape[1]
         assert rollouts.actions is not None

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from steelyard.engines.unseen import MaskedActions, Unseen
 from steelyard.engines.verl import OURS
-from steelyard.learn.advantages import applied
+from steelyard.learn.advantages import applied, single
 from steelyard.learn.objectives import step_weights
 from steelyard.learn.recipe import AdvantageTransform, Objective
 from steelyard.types import Array, Rollouts, Sample, Scores, SteelyardError
@@ -58,7 +58,7 @@ def register_advantage(name: str, advantage: AdvantageTransform, *, objective: O
     ) -> tuple[Tensor, Tensor]:
         mask = response_mask.detach().bool().cpu().numpy()
         scores = Scores(token_level_rewards.detach().sum(dim=-1).float().cpu().numpy())
-        result = applied(advantage, _rollouts(mask, index), scores)
+        result = single(applied(advantage, _rollouts(mask, index), scores), "verl")
         values = np.where(result.weights[:, None] > 0, _by_token(result.values, mask.shape), 0.0) * mask
         values = values * _weights(mask, result.weights, objective)
         tensor = torch.as_tensor(values, dtype=torch.float32, device=token_level_rewards.device)

@@ -90,6 +90,20 @@ def applied(transform: AdvantageTransform, rollouts: Rollouts, scores: Scores) -
     return advantages
 
 
+def single(advantages: Advantages, trainer: str) -> Advantages:
+    """The advantages, if there is one a row; other trainers clip no more.
+
+    Raises:
+        SteelyardError: naming the trainer that cannot carry several.
+    """
+    if advantages.others:
+        count = len(advantages.terms)
+        raise SteelyardError(
+            f"{trainer} clips one advantage a row and not {count}; train this recipe with steelyard.learn.trainer"
+        )
+    return advantages
+
+
 def only(*, branch: int) -> AdvantageTransform:
     """Train on the rows of one branch; all others are left out."""
 
@@ -133,6 +147,20 @@ def scale(*, by: GroupKey = PER_BRANCH, ddof: int = 1, epsilon: float = 1e-4) ->
         return replace(advantages, values=values / (std[group] + epsilon))
 
     return Link(f"scale(ddof={ddof}, epsilon={epsilon:g})", divide)
+
+
+def even(*, by: GroupKey = PER_BRANCH) -> AdvantageTransform:
+    """Every group weighs alike, however many of its rows count: w_i / Σ_{j in i's group} w_j.
+
+    With an objective that averages over `rows`, the mean over groups of the mean over their rows.
+    """
+
+    def share(advantages: Advantages, rollouts: Rollouts, scores: Scores) -> Advantages:
+        group = group_index(rollouts, by)
+        total = np.bincount(group, advantages.weights)[group]
+        return replace(advantages, weight=advantages.weights / np.where(total > 0, total, 1.0))
+
+    return Link(f"even(by={by})", share)
 
 
 def clip(limit: float) -> AdvantageTransform:

@@ -228,6 +228,8 @@ def _train_file(values: dict[str, Any], folder: Path) -> TrainFile:
             values.pop(name, None)
     for name in ("data", "evaluate", "model"):
         values[name] = _beside(values.get(name), folder)
+    if isinstance(values.get("options"), dict) and "corpus" in values["options"]:
+        values["options"] |= {"corpus": _beside(values["options"]["corpus"], folder)}
     if isinstance(values.get("out"), str):
         values["out"] = folder / values["out"]
     return make(TrainFile, values, where="the file")

@@ -13,7 +13,7 @@ from torch import Tensor
 from steelyard.learn.recipe import StepLoss
 from steelyard.types import Array, SteelyardError
 
-Estimator = Literal["k1", "k2", "k3"]
+Estimator = Literal["k1", "k2", "k3", "exact"]
 Average = Literal["tokens", "rows"]
 
 
@@ -26,8 +26,11 @@ def clipped_surrogate(ratio: Tensor, advantages: Tensor, low: float, high: float
 def kl_estimate(logprobs: Tensor, reference: Tensor, estimator: Estimator) -> Tensor:
     """Per-step estimate of KL(π ‖ π_ref) from samples of π, with d = log π_ref − log π.
 
-    k1 = −d (unbiased, may be negative); k2 = d²/2; k3 = e^d − d − 1 (unbiased, never negative).
+    k1 = −d (unbiased, may be negative); k2 = d²/2; k3 = e^d − d − 1 (unbiased, never negative); `exact`: the policy
+    gave the KL of each step itself, in closed form, in the reference's place.
     """
+    if estimator == "exact":
+        return reference
     difference = reference - logprobs
     if estimator == "k1":
         return -difference
@@ -60,6 +63,11 @@ class Clipped:
     def needs_reference(self) -> bool:
         """Whether the KL term is on."""
         return self.kl > 0
+
+    @property
+    def exact_kl(self) -> bool:
+        """Whether the third argument of a call is each step's KL itself."""
+        return self.estimator == "exact"
 
     def weights(self, mask: Array, row_weight: Array) -> Array:
         """float32 [N, T]; see `step_weights`."""
@@ -97,7 +105,7 @@ def clipped(
         epsilon: ε, and ε_high too unless `epsilon_high` is given.
         epsilon_high: the upper bound's own width (DAPO's clip-higher).
         kl: β; 0 needs no reference.
-        estimator: of the KL term, see `kl_estimate`.
+        estimator: of the KL term, see `kl_estimate`; `exact` needs a policy of Gaussian steps.
         average: `tokens` weighs every step of the batch alike, `rows` every row alike (GRPO's 1/|o_i|).
         dual: c > 1; where A < 0 the loss is at most −c·A, whatever the ratio (dual clip).
 

@@ -76,7 +76,10 @@ def unlikeliness(
             raise SteelyardError("unlikeliness ranks by sampled log-probabilities; these rollouts carry no actions")
         values, counted, group = rows_of(advantages, rollouts, by)
         rows = np.flatnonzero(counted)
-        rank = ascending_ranks(likely(rollouts.actions)[rows], group[rows])
+        chances = likely(rollouts.actions)[rows]
+        if not np.isfinite(chances).all():
+            raise SteelyardError("unlikeliness ranks by sampled log-probabilities; those of these rollouts are unknown")
+        rank = ascending_ranks(chances, group[rows])
         size = np.bincount(group[rows])[group[rows]] if len(rows) else rank
         factor = np.ones(len(values))
         factor[rows] = 1 - beta * (rank + first) / size

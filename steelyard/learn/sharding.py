@@ -166,6 +166,10 @@ class ShardedPolicy:
         """Of this process's rows."""
         return self.inner.logprobs(rollouts, copy=copy)
 
+    def from_main(self, make: Callable[[], T]) -> T:
+        """What rank 0 computes, given to all: a judge's or a tool's answers, which a plan asks for while it samples."""
+        return self.shards.from_main(make)
+
     def snapshot(self, name: str) -> None:
         """Every process keeps the copy."""
         self.inner.snapshot(name)

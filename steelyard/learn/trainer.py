@@ -64,6 +64,8 @@ class Trainer:
         evaluate: Evaluate | None = None,
         progress: bool = True,
     ) -> None:
+        if exact_kl(recipe) and not hasattr(policy, "logprobs_and_kl"):
+            raise SteelyardError(f"{type(policy).__name__} gives no KL in closed form; use the estimator k1, k2 or k3")
         self.recipe, self.config = recipe, config
         self.shards = Shards()
         self.policy = self.shards.policy(policy)
@@ -100,10 +102,10 @@ class Trainer:
         watch = Stopwatch()
         rate = self.loop.begin_step()
         row: dict[str, Any] = {"step": self.loop.step, "lr": rate, "nan_rows": 0, **dict.fromkeys(BLANK)}
+        self._prepare_reward()
         rollouts = self._rollouts(watch, row)
         if rollouts is not None:
             with watch("reward"), torch.no_grad():
-                self._prepare_reward()
                 scores = self.shards.from_main(lambda: self.recipe.reward(rollouts))
             row |= rollout_figures(rollouts, scores)
             if len(scores) != len(rollouts):
@@ -161,7 +163,7 @@ class Trainer:
             if self.recipe.objective.needs_reference:
                 with watch("reference"), torch.no_grad():
                     for batch in batches:
-                        batch.reference = self.policy.logprobs(batch.rollouts, copy="reference").float()
+                        batch.reference = self._reference(batch.rollouts)
             with watch("update"):
                 updates = [self._update(batches, rate) for _ in range(self.config.updates)]
         row |= {name: float(np.mean([figures[name] for figures in updates])) for name in updates[0]}
@@ -182,8 +184,9 @@ class Trainer:
     def _backward(self, batch: MicroBatch) -> tuple[dict[str, Tensor], Tensor]:
         """Gradients of one micro-batch; its part of the figures, and how far the sampler's log-probabilities are."""
         counts = batch.weights > 0
-        logprobs = torch.where(batch.mask, self.policy.logprobs(batch.rollouts).float(), batch.old)
-        loss, metrics = self.recipe.objective(logprobs, batch.old, batch.reference, batch.advantages)
+        scored, reference = self._scored(batch)
+        logprobs = torch.where(batch.mask, scored, batch.old)
+        loss, metrics = self.recipe.objective(logprobs, batch.old, reference, batch.advantages)
         if loss.shape != batch.mask.shape:
             shapes = f"losses {tuple(loss.shape)} for steps {tuple(batch.mask.shape)}"
             raise SteelyardError(f"{self.recipe.objective!r} gave {shapes}; it must add up advantages [K, N, T]")
@@ -194,6 +197,18 @@ class Trainer:
         }
         gap = torch.where(counts, logprobs.detach() - batch.old, 0.0).abs().max()
         return {"loss": total.detach(), **figures}, gap
+
+    def _reference(self, rollouts: Rollouts) -> Tensor:
+        """What is kept of the reference until its micro-batch is trained: log-probabilities, or means of steps."""
+        if exact_kl(self.recipe):
+            return self.policy.means(rollouts, copy="reference")  # type: ignore[attr-defined]
+        return self.policy.logprobs(rollouts, copy="reference").float()
+
+    def _scored(self, batch: MicroBatch) -> tuple[Tensor, Tensor | None]:
+        """Log-probabilities with gradients [n, t], and what the objective reads of the reference."""
+        if exact_kl(self.recipe):
+            return self.policy.logprobs_and_kl(batch.rollouts, batch.reference)  # type: ignore[attr-defined]
+        return self.policy.logprobs(batch.rollouts).float(), batch.reference
 
     @property
     def _device(self) -> torch.device:
@@ -209,6 +224,11 @@ def about_run(recipe: Recipe, config: TrainConfig, data_rows: int) -> dict[str, 
 def needs_reference(recipe: Recipe) -> bool:
     """Whether objective or reward asks the policy as it was when training began."""
     return recipe.objective.needs_reference or getattr(recipe.reward, "needs_reference", False)
+
+
+def exact_kl(recipe: Recipe) -> bool:
+    """Whether the objective reads each step's KL in closed form, which the policy then gives (`logprobs_and_kl`)."""
+    return recipe.objective.needs_reference and getattr(recipe.objective, "exact_kl", False)
 
 
 def _figures(advantage: Any) -> dict[str, float]:

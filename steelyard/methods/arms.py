@@ -132,6 +132,7 @@ def mean_of(samples: Sequence[Sample], reward: Reward, *, at_once: int = 64) -> 
     """The mean of a reward over greedy completions of these samples, taken in batches."""
 
     def measure(policy: Policy) -> float:
+        ask(reward, policy)
         values = []
         for start in range(0, len(samples), at_once):
             rows = [samples[i] for i in range(start, min(start + at_once, len(samples)))]

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from steelyard.audits.optimal import optimal_policy
 from steelyard.learn.advantages import centre, chain
 from steelyard.learn.config import TrainConfig
 from steelyard.learn.curricula import uniform
 from steelyard.learn.objectives import clipped
-from steelyard.learn.optimal import optimal_policy
 from steelyard.learn.plans import groups
 from steelyard.learn.recipe import Recipe
 from steelyard.methods.core import Card, Claim, Experiment, Measurement, Measures, Method, Setting, Trial

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from steelyard.methods.core import Claim, Experiment, Method
+from steelyard.methods.core import Claim, Method
 from steelyard.methods.registry import find, slugs
 
 PARTS = ("plan", "reward", "advantage", "objective", "curriculum")
@@ -46,7 +46,7 @@ def card_page(slug: str, *, results: Path = RESULTS) -> str:
 
 def _recipe(method: Method) -> Iterator[str]:
     """The parts that the recipe puts together on the first experiment's world."""
-    trained = next((e for e in method.evidence if isinstance(e, Experiment)), None)
+    trained = next(iter(method.trained), None)
     if trained is None or method.recipe is None:
         return
     recipe = method.recipe(trained.world())
@@ -72,6 +72,21 @@ def _evidence(method: Method, results: Path) -> Iterator[str]:
     for experiment in method.evidence:
         rows = ((claim.text, f"{claim.arm} against {claim.baseline}", threshold(claim)) for claim in experiment.claims)
         yield f"### {experiment.name}\n\n{table(('claim', 'arms', 'threshold'), rows)}"
+
+
+def summary_table(results: Path = RESULTS) -> str:
+    """Every claim that was measured, as Markdown: method, claim, arm against baseline, effect, verdict, minutes."""
+    rows = []
+    for path in sorted(results.glob("[0-9]*.json")):
+        result = json.loads(path.read_text("utf-8"))
+        minutes = f"{result['minutes']:g}"
+        for experiment in result["experiments"]:
+            for claim in experiment["claims"]:
+                low, high = claim["interval"]
+                effect = f"{claim['effect']:+.3f} [{low:+.3f}, {high:+.3f}]"
+                arms = f"{claim['arm']} against {claim['baseline']}"
+                rows.append((result["method"], claim["text"], arms, effect, claim["verdict"], minutes))
+    return table(("method", "claim", "arms", "effect [95% interval]", "verdict", "minutes"), rows)
 
 
 def threshold(claim: Claim) -> str:
@@ -130,7 +145,7 @@ def mean(values: Sequence[float]) -> float:
 
 def _commands(method: Method) -> str:
     slug, blocks = method.card.slug, []
-    if any(isinstance(e, Experiment) for e in method.evidence):
+    if method.trained:
         blocks.append(f"# on the small world, beside its baselines\nsteelyard run {slug}")
     own = f"steelyard run {slug} --model Qwen/Qwen2.5-VL-7B-Instruct --data mine.jsonl --steps 500"
     if method.card.usage or method.recipe is not None:

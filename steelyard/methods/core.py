@@ -210,10 +210,17 @@ class Method:
         card: what to know before using it.
         recipe: None for a method that is no recipe of the trainer (an audit, a reward model).
         evidence: its experiments.
+        demos: experiments on larger worlds that `steelyard run` and `train` know, and `evidence` does not repeat.
         instruction: what is put behind every prompt of a person's own data.
     """
 
     card: Card
     recipe: RecipeFor | None
     evidence: Sequence[Experiment | Measurement] = ()
+    demos: Sequence[Experiment] = ()
     instruction: str = ""
+
+    @property
+    def trained(self) -> list[Experiment]:
+        """The experiments in which recipes are trained, those for `steelyard run` last."""
+        return [*(e for e in self.evidence if isinstance(e, Experiment)), *self.demos]

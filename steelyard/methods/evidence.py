@@ -16,8 +16,9 @@ from typing import Any, Literal
 import numpy as np
 
 from steelyard.learn.runs import versions
+from steelyard.methods.cards import summary_table
 from steelyard.methods.core import Claim, Experiment, Measurement, Method, Trial
-from steelyard.methods.registry import find
+from steelyard.methods.registry import find, slugs
 from steelyard.types import Array, SteelyardError
 
 Verdict = Literal["holds", "fails", "unclear"]
@@ -120,6 +121,21 @@ def run_evidence(
     target.write_text(json.dumps(result, indent=1) + "\n")
     show(result, target)
     return result
+
+
+def run_every(*, seeds: int = 5, first_seed: int = 0, quick: bool = False, results: Path = Path("results")) -> str:
+    """Run the evidence of every method that has any, and return the table of all results.
+
+    A method whose file in `results` holds these seeds is not run again; one that was stopped goes on.
+    """
+    numbers = list(range(first_seed, first_seed + seeds))
+    for slug in slugs():
+        method = find(slug)
+        path = results / f"{method.card.number:02d}-{slug}.json"
+        if not method.evidence or (path.exists() and not quick and json.loads(path.read_text())["seeds"] == numbers):
+            continue
+        run_evidence(slug, seeds=seeds, first_seed=first_seed, quick=quick)
+    return summary_table(results)
 
 
 def judge(

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from steelyard.environments.search import Passages, SearchTool
 from steelyard.methods.arms import mean_rewards
 from steelyard.methods.core import Measure, RecipeFor, Split
 from steelyard.methods.video import pvr, write_examples
 from steelyard.perturb.video import OutdoorCorruptions, outdoor_corruptions
+from steelyard.rewards.agent_steps import judged_steps
 from steelyard.rewards.answers import INSTRUCTION
 from steelyard.rewards.code import code_tests
 from steelyard.rewards.consistency import Similarity, shared_words
@@ -30,7 +32,8 @@ class OwnTask:
     Reasonings are compared word by word (`shared_words`) unless a judge is asked.
 
     Args:
-        judge: compares reasonings; see `steelyard.rewards.judges.judged_similarity`.
+        judge: compares reasonings (`steelyard.rewards.judges.judged_similarity`) or grades an agent's steps.
+        corpus: JSONL of passages, which an agent searches.
         instruction: what is put behind every prompt.
     """
 
@@ -42,14 +45,37 @@ class OwnTask:
     size: int = 224
     judge: Judge | None = None
     instruction: str = INSTRUCTION
+    corpus: Path | None = None
 
-    name = "own"
+    name, budget = "own", 4
     corruptions = outdoor_corruptions()
 
     @property
     def similarity(self) -> Similarity:
         """How alike two reasonings are."""
         return shared_words if self.judge is None else judged_similarity(self.judge)
+
+    @functools.cached_property
+    def environment(self) -> SearchTool:
+        """What answers an agent's steps: a search in the corpus.
+
+        Raises:
+            SteelyardError: where there is none.
+        """
+        if self.corpus is None:
+            raise SteelyardError("this method searches; name a JSONL of passages: `options: {corpus: passages.jsonl}`")
+        return SearchTool(Passages.from_jsonl(self.corpus))
+
+    @functools.cached_property
+    def steps(self) -> Expression:
+        """What a step of an agent is worth, by the judge.
+
+        Raises:
+            SteelyardError: where there is none.
+        """
+        if self.judge is None:
+            raise SteelyardError("this method has every step graded by a judge; name one under `judge:`")
+        return judged_steps(self.judge, budget=self.budget)
 
     @property
     def test_corruptions(self) -> OutdoorCorruptions:

@@ -10,10 +10,12 @@ from steelyard.methods.core import Method
 from steelyard.types import SteelyardError
 
 _SLUGS = (
+    "flow-grpo",
     "rova",
     "verpo",
     "contrast-instructions",
     "copo",
+    "policy-cliff",
     "brme",
     "cream",
     "toolrl",
@@ -21,7 +23,11 @@ _SLUGS = (
     "rpo",
     "sarm",
     "rlpr",
+    "master-rm",
+    "densegrpo",
     "bleuberi",
+    "rlcm",
+    "slate",
     "grpo",
 )
 """In the order of their sheets; each is a file of this folder by that name. The baseline comes last."""

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from steelyard.audits.cell_store import write_whole
+from steelyard.audits.intervals import wilson
 from steelyard.learn.config import TrainConfig
 from steelyard.learn.pairs import PairTrainer, pair_accuracy
 from steelyard.learn.preferences import bradley_terry
@@ -75,9 +76,10 @@ def train_reward(
         seed=seed,
     )
     PairTrainer(reward, bradley_terry(), training, config, folder=out / "run", progress=progress).run()
+    accuracy = pair_accuracy(reward, testing)
     measures = {
-        "accuracy": pair_accuracy(reward, testing),
-        "interval": _interval(pair_accuracy(reward, testing), len(testing)),
+        "accuracy": accuracy,
+        "interval": list(wilson(accuracy, len(testing))),
         "accuracy_before": before,
         "accuracy_of_length": _longer_wins(testing),
         "pairs_trained": len(training),
@@ -142,16 +144,6 @@ def split(pairs: Pairs, held_out: float) -> tuple[Pairs, Pairs]:
     if kept.all() or not kept.any():
         raise SteelyardError(f"{len(pairs)} pairs leave no row to train on or none to measure with; give more prompts")
     return pairs.take(np.flatnonzero(~kept)), pairs.take(np.flatnonzero(kept))
-
-
-def _interval(accuracy: float, count: int) -> list[float]:
-    """Wilson's 95% interval of a share."""
-    z = 1.96
-    centre, width = (
-        accuracy + z**2 / (2 * count),
-        z * np.sqrt(accuracy * (1 - accuracy) / count + (z / (2 * count)) ** 2),
-    )
-    return [float((centre + side * width) / (1 + z**2 / count)) for side in (-1, 1)]
 
 
 def _longer_wins(pairs: Pairs) -> float:

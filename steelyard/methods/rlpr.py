@@ -17,7 +17,7 @@ from steelyard.learn.plans import groups
 from steelyard.learn.recipe import AdvantageTransform, Recipe
 from steelyard.methods.core import Card, Claim, Experiment, Measurement, Measures, Method, Setting, Trial, World
 from steelyard.rewards import Expression, clip
-from steelyard.rewards.answers import one_of, tag_format
+from steelyard.rewards.answers import one_of, tags_in_order
 from steelyard.rewards.likelihood import (
     base_likelihood,
     geometric_probability,
@@ -32,7 +32,7 @@ from steelyard.worlds.reference_answers import ReferenceAnswers, TellingPolicy, 
 def _recipe(setting: Setting, reward: Expression, *links: AdvantageTransform) -> Recipe:
     return Recipe(
         plan=groups(setting.attempts),
-        reward=0.9 * reward + 0.1 * tag_format("think", "answer") - repeats(window=10, limit=10),
+        reward=0.9 * reward + 0.1 * tags_in_order("think", "answer") - repeats(window=10, limit=10),
         advantage=chain(*links, centre(), scale(epsilon=1e-6)),
         objective=clipped(epsilon=0.2, epsilon_high=0.27),
         curriculum=uniform(),

@@ -128,7 +128,7 @@ def _plan(
     if model is not None and data is not None:
         train = TrainConfig(steps=steps or 500, prompts=8, lr=1e-6, seed=seed, micro_rows=8, checkpoint_every=50)
         own = OwnTask(model, data, instruction=method.instruction)
-        recipe_of(method)
+        recipe_of(method)(own)
         return Plan(method.card.slug, "", own, (method.card.slug,), train, own.train_rows, own.test_rows, out)
     experiment = trained_experiment(method, world)
     train = replace(experiment.train, **experiment.demo, seed=seed)
@@ -144,7 +144,7 @@ def trained_experiment(method: Method, name: str | None = None) -> Experiment:
     Raises:
         SteelyardError: for a name that the method has not, or a method that trains nothing here.
     """
-    trained = [experiment for experiment in method.evidence if isinstance(experiment, Experiment)]
+    trained = method.trained
     found = [experiment for experiment in trained if name in (None, experiment.name)]
     if found:
         return found[-1]
@@ -202,6 +202,8 @@ def run_arm(plan: Plan, arm: str, threads: int) -> dict[str, float]:
 
 def validation_of(world: World) -> Evaluate | None:
     """Accuracy on a video world's validation rows, clean and under corruption; other worlds show their rewards only."""
+    if not getattr(world, "of_videos", True):
+        return None
     corruptions = getattr(world, "test_corruptions", None)
     return corruptions and validation(world.samples("validation", VALIDATION_ROWS, seed=1), corruptions)
 

@@ -11,7 +11,7 @@ from steelyard.learn.data import load_samples
 from steelyard.learn.sharding import local_device
 from steelyard.learn.trainer import Evaluate, Trainer
 from steelyard.methods.arms import mean_of, quiet_loading
-from steelyard.methods.core import Experiment, Method, Setting, World
+from steelyard.methods.core import Method, Setting, World
 from steelyard.methods.own import OwnTask
 from steelyard.methods.registry import find
 from steelyard.methods.study import recipe_of, validation_of
@@ -47,7 +47,7 @@ def train_from_file(path: Path) -> str:
 
 def _worlds(method: Method) -> dict[str, Callable[[], World]]:
     """The worlds on which a method trains, by name."""
-    return {e.name: e.world for e in method.evidence if isinstance(e, Experiment)} or WORLDS
+    return {e.name: e.world for e in method.trained} or WORLDS
 
 
 def _task(file: TrainFile, method: Method) -> tuple[Setting, Policy, Sequence[Sample]]:
@@ -71,6 +71,8 @@ def _task(file: TrainFile, method: Method) -> tuple[Setting, Policy, Sequence[Sa
     )
     if "attempts" in file.options:
         own = replace(own, attempts=file.options["attempts"])
+    if "corpus" in file.options:
+        own = replace(own, corpus=Path(file.options["corpus"]))
     samples = load_samples(file.data, frames=file.frames, size=file.size, instruction=method.instruction)
     if file.model == "world":
         raise SteelyardError(
@@ -89,13 +91,19 @@ def _judge(file: TrainFile) -> Judge | None:
 
 
 def _check_options(file: TrainFile, worlds: Container[str]) -> None:
-    known = () if file.data in worlds else ("attempts",)
+    known = () if file.data in worlds else ("attempts", "corpus")
     for name, value in file.options.items():
         if name not in known:
-            hint = f"known is {known[0]!r}" if known else f"{file.data} has its own settings, so leave the key out"
+            hint = (
+                f"known is {' and '.join(map(repr, known))}"
+                if known
+                else f"{file.data} has its own settings, so leave the key out"
+            )
             raise SteelyardError(f"options has an unknown key {name!r}; {hint}")
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        if name == "attempts" and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise SteelyardError(f"options: {name} is {value!r}; it must be a whole number of at least 1")
+        if name == "corpus" and (not isinstance(value, str) or not Path(value).is_file()):
+            raise SteelyardError(f"options: {name} is {value!r}; it must be a JSONL file of passages")
 
 
 def _policy(file: TrainFile) -> Policy:

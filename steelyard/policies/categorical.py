@@ -174,6 +174,24 @@ class CategoricalPolicy:
         return Rollouts(samples, texts, group=group, actions=actions)
 
 
+def numbered(sample: Sample) -> Array:
+    """The observation of a policy that knows prompts by their number: the column `prompt`, float32 [1]."""
+    return np.asarray([sample.columns["prompt"]], np.float32)
+
+
+def choosing(module: Net, answers: Sequence[str]) -> CategoricalPolicy:
+    """A policy of one step that picks one of these answers; it knows prompts by number."""
+    return CategoricalPolicy(module, [answers], observe=numbered, render="".join, read=lambda text: [text])
+
+
+def chances(policy: CategoricalPolicy, prompts: Sequence[int]) -> Array:
+    """The exact probabilities of every first word [P, V], float64, for prompts by number."""
+    with torch.no_grad():
+        encoded = policy.module.encoder(torch.as_tensor(list(prompts), dtype=torch.float32)[:, None])
+        logits = policy.module.logits(encoded, torch.zeros(len(encoded), 1), 0)
+    return logits.double().softmax(-1).numpy()
+
+
 def _inverse_cdf(log_p: Tensor, uniforms: Array) -> Tensor:
     cumulative = log_p.double().exp().cumsum(-1)
     drawn = torch.searchsorted(cumulative, torch.from_numpy(uniforms)[:, None] * cumulative[:, -1:], right=True)

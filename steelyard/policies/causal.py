@@ -40,6 +40,12 @@ class Encoded:
     next_position: int
     pixels: dict[str, tuple[Array, Array]] = field(default_factory=dict)
 
+    def followed_by(self, ids: Array) -> Encoded:
+        """The prompt with further tokens int64 [Q] behind it."""
+        after = np.broadcast_to(self.next_position + np.arange(len(ids)), (*self.positions.shape[:-1], len(ids)))
+        positions = np.concatenate([self.positions, after], axis=-1)
+        return Encoded(np.concatenate([self.ids, ids]), positions, self.next_position + len(ids), self.pixels)
+
 
 class PromptMemory:
     """Encoded prompts by sample, as long as the sample lives; forgotten all together when they pass `budget` bytes.

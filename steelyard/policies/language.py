@@ -91,7 +91,7 @@ class LanguagePolicy:
         return next(self.module.parameters()).device
 
     def sample(self, samples: Sequence[Sample], n: int, *, generator: Streams, greedy: bool = False) -> Rollouts:
-        """n completions of each sample.
+        """n completions of each sample, n branches from one prefix where it has one.
 
         Every sample draws its uniforms from its own stream, so that the completions of a sample do not depend
         on its neighbours in the batch.
@@ -133,13 +133,19 @@ class LanguagePolicy:
             raise SteelyardError(
                 f"{len(samples)} samples and {len(completions)} completions were given; one each are needed"
             )
-        rows = [[*ids, self.end_tokens[0]] for ids in self._tokens(list(completions))]
-        width = max(map(len, rows))
-        mask = np.arange(width) < np.array([len(row) for row in rows])[:, None]
-        tokens = np.zeros(mask.shape, np.int64)
-        tokens[mask] = np.concatenate(rows)
-        actions = Actions(np.zeros(mask.shape, np.float32), mask, {"tokens": tokens}, self.sampling.temperature)
+        actions = self._given([[*ids, self.end_tokens[0]] for ids in self._tokens(list(completions))])
         return Rollouts(samples=list(samples), completions=list(completions), actions=actions)
+
+    def read(self, texts: Sequence[str]) -> Actions:
+        """Texts that somebody else wrote (tool output) as tokens, to be put behind the policy's own; no end token."""
+        return self._given(self._tokens(list(texts)) if texts else [])
+
+    def _given(self, rows: Sequence[Sequence[int]]) -> Actions:
+        """Token rows right-padded; their log-probabilities are 0."""
+        mask = np.arange(max(map(len, rows), default=0)) < np.array([len(row) for row in rows], np.int64)[:, None]
+        tokens = np.zeros(mask.shape, np.int64)
+        tokens[mask] = [token for row in rows for token in row]
+        return Actions(np.zeros(mask.shape, np.float32), mask, {"tokens": tokens}, self.sampling.temperature)
 
     def logprobs(self, rollouts: Rollouts, *, copy: str | None = None) -> torch.Tensor:
         """float32 [N, T]: log-probability of every written token at the temperature it was drawn with; 0 elsewhere.
@@ -287,12 +293,20 @@ class LanguagePolicy:
         ids = np.asarray(self.tokenizer(self.render(sample), add_special_tokens=not chat)["input_ids"], np.int64)
         return Encoded(ids, np.arange(len(ids)), len(ids))
 
+    def _encode(self, sample: Sample) -> Encoded:
+        """The prompt and what stands behind it already."""
+        prompt = self._encode_prompt(sample)
+        if sample.prefix is None:
+            return prompt
+        ids = sample.prefix.data.get("tokens")
+        return prompt.followed_by(np.asarray(self._tokens([sample.prefix.text])[0] if ids is None else ids, np.int64))
+
     def _prompts(self, samples: Sequence[Sample], *, room: int) -> PromptBatch:
         """The prompts of samples, encoded once each, checked against the context and padded."""
         longest = getattr(base_model(self.module).config.get_text_config(decoder=True), "max_position_embeddings", None)
         encoded = []
         for sample in samples:
-            prompt = self._encoded.get(sample) or self._encoded.keep(sample, self._encode_prompt(sample))
+            prompt = self._encoded.get(sample) or self._encoded.keep(sample, self._encode(sample))
             if not len(prompt.ids):
                 raise SteelyardError(f"the prompt of sample {sample.id!r} is empty; give it at least one token")
             if longest is not None and len(prompt.ids) + room > longest:

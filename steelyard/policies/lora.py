@@ -39,7 +39,11 @@ class LoRA:
             raise SteelyardError("LoRA needs peft; install it with `pip install 'steelyard[train]'`") from None
         targets = self.targets if isinstance(self.targets, str) else list(self.targets)
         config = LoraConfig(
-            r=self.rank, lora_alpha=self.alpha, target_modules=targets, lora_dropout=self.dropout, task_type="CAUSAL_LM"
+            r=self.rank,
+            lora_alpha=self.alpha,
+            target_modules=targets,
+            lora_dropout=self.dropout,
+            task_type="CAUSAL_LM" if hasattr(model, "prepare_inputs_for_generation") else None,
         )
         try:
             return get_peft_model(model, config)

@@ -86,7 +86,7 @@ def _context(study: Study, charts: Charts) -> dict[str, Any]:
 
 
 def _learning(study: Study, charts: Charts) -> list[dict[str, Any]]:
-    held_out = "On held-out clips."
+    held_out = "On held-out rows." if study.samples else "On held-out clips."
     found = charts.add(draw.learning_curve(study, "reward"), "Reward", "Mean over the step's rollouts.")
     found += charts.add(draw.evaluation_curve(study, draw.is_corrupted), "Accuracy under corruption", held_out)
     found += charts.add(draw.evaluation_curve(study, draw.is_clean), "Accuracy on clean clips", held_out)
@@ -186,10 +186,12 @@ def commands(study: Study) -> list[dict[str, str]]:
     if slug:
         evidence = f"steelyard evidence {slug} --seeds 5 --first-seed 100"
         found.append({"what": "Check the claim on fresh seeds", "command": evidence})
+    if slug and not study.samples:
         own = f"steelyard run {slug} --model {MODEL} --data mine.jsonl --steps 500"
         found.append({"what": "Train your own model on your own data", "command": own})
     bench = f"steelyard bench pvr --videos clips --questions questions.jsonl --model {MODEL} --out pvr"
-    found.append({"what": "Measure any video model on your own clips", "command": bench})
+    if not study.samples:
+        found.append({"what": "Measure any video model on your own clips", "command": bench})
     found.append({"what": "Draw this page again", "command": f"steelyard report {study.folder}"})
     return found
 

@@ -101,6 +101,7 @@ class Study:
         metrics: measures that its table shows.
         arms: in the study's order; the first without a log is the base model.
         examples: may be empty.
+        samples: a table of images, arms beside each other: `columns`, and `rows` of prompt, images and rewards.
     """
 
     folder: Path
@@ -111,6 +112,7 @@ class Study:
     metrics: list[str]
     arms: list[Arm]
     examples: list[Example]
+    samples: dict[str, Any] = field(default_factory=dict)
 
     @property
     def method(self) -> Arm:
@@ -138,7 +140,8 @@ def read_study(folder: Path) -> Study:
         examples = [_example(path.parent) for path in sorted(folder.glob("examples/*/example.json"))]
         title, claim, command = (str(about.get(name) or "") for name in ("title", "claim", "command"))
         card, metrics = dict(about.get("card") or {}), list(about.get("metrics") or [])
-        return Study(folder, title or folder.name, claim, command, card, metrics, arms, examples)
+        named = (folder, title or folder.name, claim, command, card, metrics)
+        return Study(*named, arms, examples, _samples(folder / "samples"))
     if any((folder / name).is_file() for name in ("log.jsonl", "pvr.json")):
         arm = _read_arm(folder, folder.resolve().name, folder.resolve().name)
         title = f"Run {arm.name}" if arm.log else f"PVRBench of {arm.name}"
@@ -173,6 +176,16 @@ def _example(folder: Path) -> Example:
     clean, _ = _image(folder / "clean.png")
     corrupted, width = _image(folder / "corrupted.png")
     return Example(_object(folder / "example.json"), clean, corrupted, width < 900)
+
+
+def _samples(folder: Path) -> dict[str, Any]:
+    """The table of `samples.json` with its images as data addresses; empty where there is none."""
+    if not (folder / "samples.json").is_file():
+        return {}
+    table = _object(folder / "samples.json")
+    for row in table.get("rows") or []:
+        row["images"] = [_image(folder / Path(str(name)).name)[0] for name in row.get("images") or []]
+    return table
 
 
 def _image(path: Path) -> tuple[str, int]:

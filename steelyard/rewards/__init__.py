@@ -32,7 +32,6 @@ from steelyard.rewards.text import (
     normalised_match,
     repetition_penalty,
     token_f1,
-    window_repeats,
 )
 from steelyard.rewards.tools import (
     thinking_length,
@@ -104,5 +103,4 @@ __all__ = [
     "tool_calls_refined",
     "tool_names",
     "vector",
-    "window_repeats",
 ]

@@ -12,27 +12,33 @@ from steelyard.types import Status, SteelyardError, Verdict
 INSTRUCTION = "Reason in <think> </think> and answer in <answer> </answer>."
 """What a prompt ends with, so that completions have the form that this file reads."""
 
-_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
-_THINK = re.compile(r"<think>(.*?)</think>", re.DOTALL)
-_FORMAT = re.compile(r"<think>.*?</think>\s*<answer>.*?</answer>", re.DOTALL)
+_BETWEEN = re.compile(r"</think>\s*<answer>")
 
 
 def answer_text(completion: str) -> str | None:
     """What stands in the first answer block, stripped; None where there is no complete block."""
-    found = _ANSWER.search(completion)
-    return found.group(1).strip() if found else None
+    return _first_block(completion, "answer")
 
 
 def think_text(completion: str) -> str | None:
     """What stands in the first think block, stripped; None where there is no complete block."""
-    found = _THINK.search(completion)
-    return found.group(1).strip() if found else None
+    return _first_block(completion, "think")
+
+
+def _first_block(text: str, tag: str) -> str | None:
+    _, opened, behind = text.partition(f"<{tag}>")
+    inside, closed, _ = behind.partition(f"</{tag}>")
+    return inside.strip() if opened and closed else None
 
 
 @reward
 def think_format(completion: str) -> float:
     """1 iff the text is a think block, optional white space, an answer block (sheet 01, r^F); empty blocks count."""
-    return float(_FORMAT.fullmatch(completion) is not None)
+    opens, closes = completion.startswith("<think>"), completion.endswith("</answer>")
+    between = (
+        _BETWEEN.search(completion, len("<think>"), len(completion) - len("</answer>")) if opens and closes else None
+    )
+    return float(between is not None)
 
 
 @reward
@@ -58,12 +64,12 @@ def tagged_in_order(text: str, tags: Sequence[str], *, prefix: bool = False) -> 
     return places == sorted(places) and (prefix or places[0] == 0)
 
 
-def _tags_in_order(completion: str, *, tags: Sequence[str], prefix: bool) -> float:
+def _judge_tags(completion: str, *, tags: Sequence[str], prefix: bool) -> float:
     return float(tagged_in_order(completion, tags, prefix=prefix))
 
 
-def tag_format(*tags: str, prefix: bool = False) -> RowReward:
-    """1 iff every tag opens and closes exactly once, in this order: `tag_format("think", "answer")`.
+def tags_in_order(*tags: str, prefix: bool = False) -> RowReward:
+    """1 iff every tag opens and closes exactly once, in this order: `tags_in_order("think", "answer")`.
 
     Unlike `think_format`, text may stand between the blocks and behind them, and blocks must not be doubled.
 
@@ -77,8 +83,8 @@ def tag_format(*tags: str, prefix: bool = False) -> RowReward:
     Source: sheet 40 (RLPR), the authors' format reward (with `prefix` and the answer alone: their mode without think).
     """
     if not tags:
-        raise SteelyardError("tag_format needs at least one tag, as tag_format('think', 'answer')")
-    return RowReward(_tags_in_order, "tag_format", options={"tags": tags, "prefix": prefix})
+        raise SteelyardError("tags_in_order needs at least one tag, as tags_in_order('think', 'answer')")
+    return RowReward(_judge_tags, "tags_in_order", options={"tags": tags, "prefix": prefix})
 
 
 def parse_number(text: str) -> float | None:

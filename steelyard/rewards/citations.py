@@ -72,14 +72,15 @@ def citation_f1(completion: str, relevant: Sequence[Any]) -> float:
 
 
 @reward
-def sentences_cited(completion: str, sources: Sources = ()) -> float:
+def sentences_cited(completion: str, sources: Sources | None = None) -> float:
     """The share of sentences with at least one marker, of a source that exists where `sources` are given.
 
-    A marker behind the full stop belongs to the sentence before it. 0 for a text without a sentence.
+    Where a row's `sources` are an empty list, no marker is right. A marker behind the full stop belongs to the sentence
+    before it. 0 for a text without a sentence.
     """
-    known = set(_named(sources))
+    known = None if sources is None else set(_named(sources))
     marks = [set(cited(sentence)) for sentence in sentences(completion)]
-    return sum(bool(mark & known if known else mark) for mark in marks) / len(marks) if marks else 0.0
+    return sum(bool(mark if known is None else mark & known) for mark in marks) / len(marks) if marks else 0.0
 
 
 def sentences(text: str) -> list[str]:
@@ -106,7 +107,10 @@ def quotes_found(completion: str, sources: Sources, *, shortest: int = 3) -> flo
     A quotation followed by markers must stand in one of the sources that they name; others may stand in any. A
     completion without a quotation is not applicable (NaN).
     """
-    texts = {name: _plain(text) for name, text in _named(sources).items()}
+    given = _named(sources)
+    if wrong := next((name for name, text in given.items() if not isinstance(text, str)), None):
+        raise SteelyardError(f"source {wrong!r} is {given[wrong]!r:.60}; give its text")
+    texts = {name: _plain(text) for name, text in given.items()}
     right = []
     for found in _QUOTE.finditer(completion):
         words = _plain(next(filter(None, found.groups()))).rstrip(".,;:!?")

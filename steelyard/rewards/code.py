@@ -18,7 +18,7 @@ from steelyard.rewards.sandbox.pool import Job, shared_pool
 from steelyard.rewards.sandbox.worker import Outcome
 from steelyard.types import Array, Rollouts, Scores, Status, SteelyardError
 
-_FENCE = re.compile(r"^[ \t]*```[ \t]*([\w+#.-]*)[^\n]*\n(.*?)(?:^[ \t]*```[ \t]*$|\Z)", re.DOTALL | re.MULTILINE)
+_FENCE = re.compile(r"^[ \t]*```[ \t]*+([\w+#.-]*+)[^\n]*+\n(.*?)(?:^[ \t]*```[ \t]*$|\Z)", re.DOTALL | re.MULTILINE)
 _PYTHON = ("python", "py", "python3")
 
 

@@ -49,6 +49,11 @@ class Expression:
             part.use_policy(policy)
 
     @property
+    def asks_policy(self) -> bool:
+        """Whether some part asks the policy that is being trained."""
+        return any(part.asks_policy for part in self.operands)
+
+    @property
     def needs_reference(self) -> bool:
         """Whether some part asks the policy as it was when training began, its copy `reference`."""
         return any(part.needs_reference for part in self.operands)

@@ -24,7 +24,8 @@ _SEGMENT = re.compile(
     r"\\\((.{1,300}?)\\\)|\\\[(.{1,300}?)\\\]|\$\$([^$]{1,300})\$\$|(?<!\\)\$([^$\n]{1,300})(?<!\\)\$", re.DOTALL
 )
 _MATH = re.compile(r"[\\^_=*/]|^\s*[-+]?[\w.,]+\s*$")
-_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3,}")
+_WORD = re.compile(r"(?<![\\A-Za-z])(?:[A-Za-z]{3,}|(?i:is|it|so|we|he|if|to|of|be|as|my|us)(?![A-Za-z]))")
+"""What makes a text prose: a long word, or a short one that is no name of a quantity."""
 
 
 def final_answer(completion: str) -> str | None:

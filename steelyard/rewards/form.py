@@ -23,7 +23,7 @@ _NOT_IN_TIME = "pattern took too long"
 @reward
 def tag_format(
     completion: str, *, tags: Sequence[str] = ("think", "answer"), between: str = r"\s*", attributes: bool = False
-) -> float:
+) -> float | Verdict:
     r"""1 iff the completion is nothing but one block of every tag, in their order: `<a>…</a><b>…</b>`.
 
     Every opening and closing tag stands exactly once, so that no tag is quoted inside a block; a block may be empty.
@@ -31,7 +31,8 @@ def tag_format(
     Args:
         completion: white space around it does not matter.
         tags: their names, without brackets.
-        between: regular expression of what may stand between blocks; white space by default, `""` for nothing.
+        between: regular expression of what may stand between blocks; white space by default, `""` for nothing. One
+            that looks at a completion for more than half a second gives NaN with the status `TIMED_OUT`.
         attributes: whether `<a id="1">` opens a block too.
     """
     if not tags or not all(isinstance(tag, str) and tag for tag in tags):
@@ -43,7 +44,10 @@ def tag_format(
         if not len(regex.findall(f"<{name}{opening}", text)) == len(regex.findall(f"</{name}>", text)) == 1:
             return 0.0
     blocks = f"(?:{between})".join(f"<{name}{opening}.*?</{name}>" for name in names)
-    return float(compiled(f"(?s){blocks}").fullmatch(text, timeout=SECONDS) is not None)
+    try:
+        return float(compiled(f"(?s){blocks}").fullmatch(text, timeout=SECONDS) is not None)
+    except TimeoutError:
+        return Verdict(float("nan"), Status.TIMED_OUT, _NOT_IN_TIME)
 
 
 @functools.lru_cache(maxsize=256)

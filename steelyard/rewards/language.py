@@ -13,7 +13,8 @@ LETTERS = 12
 """Texts with fewer letters have no language that could be told."""
 
 _NO_PROSE = re.compile(
-    r"```.*?(?:```|\Z)|`[^`\n]*`|https?://\S+|\\\(.*?\\\)|\\\[.*?\\\]|\$[^$\n]*\$|<[^<>\n]{1,40}>", re.DOTALL
+    r"```.*?(?:```|\Z)|`[^`\n]*`|https?://\S+|\\\(.{0,1000}?\\\)|\\\[.{0,1000}?\\\]|\$[^$\n]*\$|<[^<>\n]{1,40}>",
+    re.DOTALL,
 )
 
 

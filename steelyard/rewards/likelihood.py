@@ -93,6 +93,11 @@ class _AsksPolicy(Expression):
         if not self._fixed:
             self.policy = policy
 
+    @property
+    def asks_policy(self) -> bool:
+        """Unless it was given one of its own."""
+        return not self._fixed
+
     def _likelihood(self, samples: Sequence[Sample], texts: Sequence[Spliced], copy: str | None = None) -> Array:
         """float64 [n]: the average over the tokens that overlap each text's reference."""
         if self.policy is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import math
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
@@ -16,8 +17,8 @@ import numpy as np
 from steelyard.types import Status, SteelyardError, Verdict
 
 Run = Literal["order", "threads", "processes"]
-Place: TypeAlias = tuple[str, str]
-"""A module and a name in it."""
+Place: TypeAlias = tuple[str, str, tuple[str, ...]]
+"""A module, a name in it, and where modules are looked for."""
 
 LARGEST = float(np.finfo(np.float32).max)
 
@@ -41,7 +42,7 @@ def judge_row(
         value, status = _read(judge(**dict(zip(names, row, strict=True)), **options))
     except _NoVerdict as error:
         return Outcome(math.nan, Status.FAILED, time.perf_counter() - start, str(error))
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # sys.exit in a reward is a fault of it, not the end of a run
         return Outcome(math.nan, Status.FAILED, time.perf_counter() - start, f"{type(error).__name__}: {error}")
     return Outcome(value, status, time.perf_counter() - start)
 
@@ -71,8 +72,12 @@ def _number(result: Any) -> float:
     return value
 
 
-def _found(module: str, name: str) -> Callable[..., Any]:
-    """The function at a place, or inside the reward that bears its name there."""
+def _found(module: str, name: str, places: tuple[str, ...]) -> Callable[..., Any]:
+    """The function at a place, or inside the reward that bears its name there.
+
+    A pool's processes live on, so they are told where its caller looks for modules now.
+    """
+    sys.path += [place for place in places if place not in sys.path]
     found = importlib.import_module(module).__dict__[name]
     function: Callable[..., Any] = getattr(found, "function", found)
     return function
@@ -108,7 +113,7 @@ def judge_rows(
         return list(_pool(run, workers).map(judge, rows))
     if "<" in function.__qualname__:
         raise SteelyardError("it runs in processes; define it at the top of a module")
-    judge = functools.partial(judge_row, (function.__module__, function.__qualname__), names, options)
+    judge = functools.partial(judge_row, (function.__module__, function.__qualname__, tuple(sys.path)), names, options)
     try:
         return list(_pool(run, workers).map(judge, rows, chunksize=max(1, count // (workers * 4))))
     except Exception as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import string
 from collections import Counter
@@ -12,18 +13,17 @@ from rapidfuzz import fuzz
 
 from steelyard.rewards.core import reward
 from steelyard.rewards.final_answers import last_box
-from steelyard.types import SteelyardError
+from steelyard.types import Status, SteelyardError, Verdict
 
 _ARTICLE = re.compile(r"\b(?:a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 # Not the A of "A cat" and the I of "I think".
 _LETTER = (
-    r"[(\[*_]*(?-i:(?P<letter>[B-HJ-Z]|[AI](?!\s+(?!is\b|or\b|and\b)[a-z])))"
-    r"(?![A-Za-z0-9'’])[)\]*_.:,;]*"
+    r"[(\[*_]*+(?-i:(?P<letter>[B-HJ-Z]|[AI](?!\s+(?!is\b|or\b|and\b)[a-z])))"
+    r"(?![A-Za-z0-9'’])[)\]*_.:,;]*+"
 )
-_TOLD = re.compile(r"\b(?:answer|option|choice)\b(?:\s+is)?[\s:*]*" + _LETTER, re.IGNORECASE)
+_TOLD = re.compile(r"\b(?:answer|option|choice)\b(?:\s+is)?[\s:*]*+" + _LETTER, re.IGNORECASE)
 _ALONE = re.compile(r"(?:^|(?<=\s))" + _LETTER + r"(?=\s|$)")
-_BLOCK = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 
 
 def normalised(text: str) -> str:
@@ -31,28 +31,44 @@ def normalised(text: str) -> str:
     return " ".join(_ARTICLE.sub(" ", text.lower().translate(_PUNCTUATION)).split())
 
 
+NO_GOLD = Verdict(math.nan, Status.NOT_APPLICABLE, "there is no answer to compare with")
+
+
+def _is_missing(answer: object) -> bool:
+    """Whether a table holds nothing in this place: its text, "None" or "nan", is no answer."""
+    return answer is None or (isinstance(answer, float) and math.isnan(answer))
+
+
 @reward
-def exact_match(completion: str, answer: str) -> float:
+def exact_match(completion: str, answer: str) -> float | Verdict:
     """1 iff both texts are equal, white space around them aside."""
+    if _is_missing(answer):
+        return NO_GOLD
     return float(completion.strip() == str(answer).strip())
 
 
 @reward
-def normalised_match(completion: str, answer: str) -> float:
+def normalised_match(completion: str, answer: str) -> float | Verdict:
     """1 iff both texts are equal after `normalised`."""
+    if _is_missing(answer):
+        return NO_GOLD
     return float(normalised(completion) == normalised(str(answer)))
 
 
 @reward
-def fuzzy_match(completion: str, answer: str, *, above: float = 0.0) -> float:
+def fuzzy_match(completion: str, answer: str, *, above: float = 0.0) -> float | Verdict:
     """Indel similarity of the normalised texts, 1 − (insertions + deletions) / both lengths; 0 if under `above`."""
+    if _is_missing(answer):
+        return NO_GOLD
     similarity = fuzz.ratio(normalised(completion), normalised(str(answer))) / 100
     return similarity if similarity >= above else 0.0
 
 
 @reward
-def token_f1(completion: str, answer: str) -> float:
+def token_f1(completion: str, answer: str) -> float | Verdict:
     """Harmonic mean of precision and recall of the normalised words; 1 where both are empty, 0 where one is."""
+    if _is_missing(answer):
+        return NO_GOLD
     ours, gold = normalised(completion).split(), normalised(str(answer)).split()
     if not ours or not gold:
         return float(ours == gold)
@@ -82,16 +98,9 @@ def repetition_penalty(completion: str, *, n: int = 3) -> float:
 
 
 @reward
-def window_repeats(completion: str, *, n: int = 10, times: int = 2) -> float:
-    """1 iff some n words in a row stand at least `times` times, else 0: subtract it (sheet 40, with n = 10)."""
-    counts = Counter(_windows(completion, n))
-    return float(max(counts.values(), default=0) >= times)
-
-
-@reward
 def choice_correct(
     completion: str, answer: str, options: Sequence[str] = (), *, take: Literal["first", "last"] = "last"
-) -> float:
+) -> float | Verdict:
     r"""1 iff the option chosen is the gold one; 0 without a choice.
 
     The choice is looked for in the last `<answer>` block, else the last `\boxed{}`, else the text: a letter that is
@@ -99,6 +108,8 @@ def choice_correct(
     own words. `take` says whether the first or the last of several counts. Gold and options may be letters, words or
     both (`B. Paris`).
     """
+    if _is_missing(answer):
+        return NO_GOLD
     gold = _letter(str(answer), options)
     ours = chosen(completion, options, take=take)
     return float(ours is not None and ours == (gold or normalised(str(answer))))
@@ -106,9 +117,8 @@ def choice_correct(
 
 def chosen(completion: str, options: Sequence[str] = (), *, take: Literal["first", "last"] = "last") -> str | None:
     """The letter of the option that a completion chooses (its normalised words where they name no option), or None."""
-    blocks = _BLOCK.findall(completion)
-    box = last_box(completion)[0]
-    marked = blocks[-1] if blocks else box
+    blocks = [piece for piece in completion.split("</answer>")[:-1] if "<answer>" in piece]
+    marked = blocks[-1].partition("<answer>")[2] if blocks else last_box(completion)[0]
     text = (marked if marked is not None else completion).strip()
     at = 0 if take == "first" else -1
     for pattern in (_TOLD, _ALONE):

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import torch
 
-from steelyard.policies.categorical import CategoricalPolicy, TabularNet
+from steelyard.policies.categorical import CategoricalPolicy, TabularNet, chances, choosing
 from steelyard.types import Array, Sample
 
 Split = Literal["train", "validation", "test"]
@@ -76,16 +75,8 @@ class EstimatedRewards:
 
     def policy(self, *, seed: int = 0) -> CategoricalPolicy:
         """The uniform policy."""
-        return CategoricalPolicy(
-            TabularNet(self.prompts, [self.responses]),
-            [[str(i) for i in range(self.responses)]],
-            observe=lambda sample: np.asarray([sample.columns["prompt"]], np.float32),
-            render="".join,
-            read=lambda text: [text],
-        )
+        return choosing(TabularNet(self.prompts, [self.responses]), [str(i) for i in range(self.responses)])
 
     def expected_truth(self, policy: CategoricalPolicy) -> float:
         """Exact: Σ_r π(r|x) r*(x, r), the mean over prompts."""
-        with torch.no_grad():
-            p = policy.module.logits(torch.arange(self.prompts), torch.zeros(self.prompts, 1), 0).softmax(-1).numpy()
-        return float((p * self.drawn.truth).sum(1).mean())
+        return float((chances(policy, range(self.prompts)) * self.drawn.truth).sum(1).mean())

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-import torch
 
 from steelyard.learn.supervised import supervised
-from steelyard.policies.categorical import CategoricalPolicy, LinearNet
+from steelyard.policies.categorical import CategoricalPolicy, LinearNet, chances, choosing
 from steelyard.types import Array, Sample
 
 Split = Literal["train", "validation", "test"]
@@ -43,13 +42,8 @@ class SelfTaught:
 
     def policy(self, *, seed: int = 0) -> CategoricalPolicy:
         """θ_1: the start after supervision on one good answer to each of 300 prompts; its copy `initial` is θ_0."""
-        policy = CategoricalPolicy(
-            LinearNet(self.features, self.start),
-            [[f"answer {i}" for i in range(CANDIDATES)]],
-            observe=lambda sample: np.asarray([sample.columns["prompt"]], np.float32),
-            render="".join,
-            read=lambda text: [text],
-        )
+        answers = [f"answer {i}" for i in range(CANDIDATES)]
+        policy = choosing(LinearNet(self.features, self.start), answers)
         policy.snapshot("initial")
         policy.snapshot("previous")
         shown = self.samples("validation", SHOWN)
@@ -61,7 +55,4 @@ class SelfTaught:
     def expected_utility(self, policy: CategoricalPolicy) -> float:
         """Exact: Σ_r π(r|x) w·φ(x, r), the mean over fresh prompts."""
         rows = np.arange(_FIRST["test"], _FIRST["test"] + FRESH)
-        with torch.no_grad():
-            encoded = policy.module.encoder(torch.as_tensor(rows, dtype=torch.float32)[:, None])
-            p = policy.module.logits(encoded, torch.zeros(len(rows), 1), 0).softmax(-1).numpy()
-        return float((p * self.utility[rows]).sum(1).mean())
+        return float((chances(policy, rows) * self.utility[rows]).sum(1).mean())

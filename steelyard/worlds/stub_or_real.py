@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from steelyard.policies.categorical import CategoricalPolicy, TabularNet
+from steelyard.policies.categorical import CategoricalPolicy, TabularNet, numbered
 from steelyard.rewards.core import Expression, reward
 from steelyard.types import Array, Rollouts, Sample, Scores, SteelyardError
 
@@ -102,7 +102,7 @@ class StubOrReal:
         return CategoricalPolicy(
             TabularNet(PROMPTS, [len(words) for words in vocabularies]),
             vocabularies,
-            observe=lambda sample: np.asarray([sample.columns["prompt"]], np.float32),
+            observe=numbered,
             render=render,
             read=read,
         )

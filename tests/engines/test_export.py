@@ -4,22 +4,25 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("torch")
 
 from steelyard.engines import export_trl, export_verl
-from steelyard.learn.advantages import centre, chain, scale, with_signal
+from steelyard.learn.advantages import centre, chain, scale, single, with_signal
 from steelyard.learn.curricula import uniform
 from steelyard.learn.objectives import clipped
 from steelyard.learn.plans import groups
+from steelyard.learn.rank_shaping import unlikeliness
 from steelyard.learn.recipe import Recipe
 from steelyard.methods.grpo import METHOD, grpo, grpo_augmented
+from steelyard.methods.rlpr import rlpr
 from steelyard.methods.rova import rova
 from steelyard.perturb.video import outdoor_corruptions
 from steelyard.rewards import math_correct, reward
 from steelyard.rewards.consistency import shared_words
-from steelyard.types import SteelyardError
+from steelyard.types import Advantages, SteelyardError
 from tests.engines.tiny import save_tiny_model
 
 SETTING: Any = SimpleNamespace(corruptions=outdoor_corruptions(), similarity=shared_words, attempts=4)
@@ -31,30 +34,57 @@ def vowels(completion: str) -> float:
     return float(sum(letter in "aeiou" for letter in completion))
 
 
-def test_a_recipe_trains_in_trl(tmp_path: Path) -> None:
-    pytest.importorskip("trl")
+def trained_in_trl(recipe: Recipe, folder: Path, **options: Any) -> Any:
+    """TRL's trainer after two steps of a recipe on a tiny model."""
     from datasets import Dataset
     from trl import GRPOConfig
 
-    recipe = Recipe(
-        plan=groups(4), reward=vowels, advantage=chain(with_signal(), centre(), scale()),
-        objective=clipped(epsilon=0.2, epsilon_high=0.28, kl=0.04), curriculum=uniform(),
-    )  # fmt: skip
     run = export_trl(recipe)
-    assert run.arguments == {"num_generations": 4, "beta": 0.04}
     arguments = GRPOConfig(
-        str(tmp_path / "out"), per_device_train_batch_size=8, max_completion_length=8, max_steps=2, logging_steps=1,
-        use_cpu=True, bf16=False, report_to=[], save_strategy="no", disable_tqdm=True, **run.arguments,
+        str(folder / "out"), per_device_train_batch_size=8, max_completion_length=8, max_steps=2, logging_steps=1,
+        use_cpu=True, bf16=False, report_to=[], save_strategy="no", disable_tqdm=True, **run.arguments, **options,
     )  # fmt: skip
     trainer = run.trainer(
-        save_tiny_model(tmp_path / "model"),
+        save_tiny_model(folder / "model"),
         reward_funcs=run.reward_funcs,
         args=arguments,
-        train_dataset=Dataset.from_dict({"prompt": ["a b", "c d"]}),
+        train_dataset=Dataset.from_dict({"prompt": ["a b", "c d"] * 4}),
     )
     before = {name: weight.detach().clone() for name, weight in trainer.model.named_parameters()}
     trainer.train()
     assert any(not weight.equal(before[name]) for name, weight in trainer.model.named_parameters())
+    return trainer
+
+
+@pytest.mark.slow
+def test_ranks_by_likelihood_train_in_trl_where_it_keeps_the_old_log_probabilities(tmp_path: Path) -> None:
+    pytest.importorskip("trl")
+    ranked = chain(unlikeliness(0.25), centre(), scale())
+    recipe = Recipe(groups(4), vowels, ranked, clipped(epsilon=0.2), uniform())
+    trainer = trained_in_trl(recipe, tmp_path / "kept", steps_per_generation=2)
+    assert any("loss" in row for row in trainer.state.log_history)
+    with pytest.raises(SteelyardError, match="steps_per_generation"):
+        trained_in_trl(recipe, tmp_path / "unknown")
+
+
+def test_rewards_that_ask_the_policy_and_several_advantages_are_refused() -> None:
+    pytest.importorskip("trl")
+    for name, export in (("TRL", export_trl), ("verl", lambda r: export_verl(r, module="my_verl"))):
+        with pytest.raises(SteelyardError, match=f"{name} gives its rewards no policy, which .* asks; train this"):
+            export(rlpr(SETTING))
+    with pytest.raises(SteelyardError, match="TRL clips one advantage a row and not 2"):
+        single(Advantages(np.zeros(3), others=(np.zeros(3),)), "TRL")
+    assert single(Advantages(np.zeros(3)), "TRL").others == ()
+
+
+def test_a_recipe_trains_in_trl(tmp_path: Path) -> None:
+    pytest.importorskip("trl")
+    recipe = Recipe(
+        plan=groups(4), reward=vowels, advantage=chain(with_signal(), centre(), scale()),
+        objective=clipped(epsilon=0.2, epsilon_high=0.28, kl=0.04), curriculum=uniform(),
+    )  # fmt: skip
+    assert export_trl(recipe).arguments == {"num_generations": 4, "beta": 0.04}
+    trainer = trained_in_trl(recipe, tmp_path)
     steps = [row for row in trainer.state.log_history if "loss" in row]
     assert len(steps) == 2
     assert {"kl", "ratio", "clip_fraction", "rows_left_out", "reward_part/vowels"} <= set(steps[0])

@@ -64,6 +64,16 @@ def test_every_row_comes_back_in_order_with_its_reward(source: str, target: str,
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([data.name, out.name])
 
 
+@pytest.mark.parametrize("target", ["jsonl", "jsonl.gz"])
+def test_letters_that_end_lines_elsewhere_and_half_letters_stay(target: str, tmp_path: Path) -> None:
+    texts = ["a\u2028b\u0085\u2029\r\x0b", "\ud800 alone", "\U0001f600"]
+    data = table(tmp_path / "in.jsonl", [{"completion": text, "answer": "a"} for text in texts])
+    out = tmp_path / f"out.{target}"
+    score(Job(data, f"{SERVED}:same", out))
+    lines = gzip.decompress(out.read_bytes()) if target.endswith("gz") else out.read_bytes()
+    assert [json.loads(line)["completion"] for line in lines.decode("utf-8").split("\n")[:-1]] == texts
+
+
 def test_ready_made_rewards_score_as_they_do_alone(tmp_path: Path) -> None:
     rows = [{"completion": f"The answer is {i}.", "answer": "4"} for i in range(9)]
     out = tmp_path / "out.jsonl"

@@ -57,7 +57,11 @@ def serving(folder: Path, reward: str, *options: str, ready: bool = True, **extr
     log = folder / "server.log"
     with log.open("w") as stderr:
         words = [sys.executable, "-m", "steelyard.cli", "serve", reward, "--port", "0", *options]
-        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment(**extra))
+        # Tests may themselves run where Ctrl-C is ignored, which a child would inherit.
+        process = subprocess.Popen(
+            words, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment(**extra),
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )  # fmt: skip
     assert process.stdout is not None
     try:
         server = Server(process, process.stdout.readline().strip(), log)
@@ -105,6 +109,8 @@ def test_chat_completions_are_their_text(mixed: Server) -> None:
         (b'{"columns": {"completion": ["a"]}}', 422, "no column 'answer'"),
         (b"[" * 5000, 400, "no JSON"),
         (b"\xff\xfe", 400, "no JSON"),
+        (b'{"columns": {"completion": [[{"role": "a", "content": 5}]], "answer": ["a"]}}', 422, "a list of parts"),
+        (b'{"columns": {"completion": [[{"role": "a", "content": [5]}]], "answer": ["a"]}}', 422, "a list of parts"),
         (b'{"columns": {"completion": ["' + b"a" * 20000 + b'"]}}', 413, "larger than"),
     ],
 )
@@ -170,6 +176,7 @@ def test_only_the_token_lets_in(tmp_path: Path) -> None:
             f"Basic {basic}",
             "Bearer wrong",
             "Basic !",
+            "Basic \xe9",
             "",
             "correct horse",
             "Bearer \xe9",
@@ -178,7 +185,7 @@ def test_only_the_token_lets_in(tmp_path: Path) -> None:
             server.rewards(["a"], {"Authorization": words.encode("latin-1")}, answer=["a"]).status_code  # type: ignore[dict-item]
             for words in shown
         ]
-        assert codes == [200, 200, 401, 401, 401, 401, 401]
+        assert codes == [200, 200, 401, 401, 401, 401, 401, 401]
         assert server.client.get("/metrics").status_code == 401
         assert server.client.get("/health").status_code == 200
         assert "correct horse" not in server.log.read_text()

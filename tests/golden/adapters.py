@@ -10,12 +10,15 @@ from tests.golden.brme import brme
 from tests.golden.contrast_instructions import contrast_instructions
 from tests.golden.copo import copo
 from tests.golden.cream import cream
+from tests.golden.flow import densegrpo, flow_grpo, rlcm
 from tests.golden.g_ra import g_ra
 from tests.golden.master_rm import master_rm
+from tests.golden.policy_cliff import policy_cliff
 from tests.golden.rlpr import rlpr
 from tests.golden.rova import rova
 from tests.golden.rpo import rpo_case
 from tests.golden.sarm import sarm
+from tests.golden.slate import slate
 from tests.golden.toolrl import toolrl
 from tests.golden.unlikeliness import unlikeliness
 from tests.golden.verpo import verpo
@@ -25,16 +28,21 @@ Adapter = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]
 ADAPTERS: dict[str, Adapter] = {
     "RLPR": rlpr,
     "Unlikeliness reward (rank-penalised GRPO)": unlikeliness,
+    "flow-grpo": flow_grpo,
+    "densegrpo": densegrpo,
+    "rlcm": rlcm,
     "copo": copo,
     "brme": brme,
     "contrast-instructions": contrast_instructions,
     "cream": cream,
     "g-ra": g_ra,
     "master-rm": master_rm,
+    "policy-cliff": policy_cliff,
     "rova": rova,
     "rpo": rpo_case,
     "sarm": sarm,
     "VeRPO": verpo,
     "BLEUBERI": bleuberi_case,
+    "slate": slate,
     "toolrl": toolrl,
 }

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from steelyard.learn.optimal import optimal_policy
+from steelyard.audits.optimal import optimal_policy
 from steelyard.learn.preferences import soft_logistic
 from steelyard.rewards.ensembles import robust
 from steelyard.rewards.models.heads import head_loss

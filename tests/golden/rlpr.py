@@ -11,7 +11,7 @@ import torch
 from steelyard.learn.advantages import advantages_of, centre, chain, group_std, scale, with_signal
 from steelyard.learn.filters import spread_filter
 from steelyard.rewards import clip, reward
-from steelyard.rewards.answers import tag_format
+from steelyard.rewards.answers import tags_in_order
 from steelyard.rewards.core import Expression
 from steelyard.rewards.likelihood import geometric_probability, mean_logprob, mean_probability, product_probability
 from steelyard.rewards.shaping import repeats
@@ -24,7 +24,7 @@ AVERAGES = {
     "seq_prob": product_probability,
     "geo_mean_prob": geometric_probability,
 }
-FORMATS = {"R1": tag_format("think", "answer"), "R1_nothink": tag_format("answer", prefix=True)}
+FORMATS = {"R1": tags_in_order("think", "answer"), "R1_nothink": tags_in_order("answer", prefix=True)}
 
 
 def rlpr(name: str, inputs: Inputs) -> dict[str, Any]:

@@ -105,4 +105,6 @@ def test_bad_settings():
     with pytest.raises(SteelyardError, match="carry no actions"):
         scores = Scores(np.ones(1))
         unlikeliness()(advantages_of(scores), Rollouts([Sample("s", "p")], [""]), scores)
+    with pytest.raises(SteelyardError, match="of these rollouts are unknown"):
+        run(unlikeliness(), [1, 1], [np.nan, -1])
     assert repr(unlikeliness(0.25, first=1)) == "unlikeliness(beta=0.25, first=1)"

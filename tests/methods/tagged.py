@@ -41,7 +41,12 @@ def saved(folder: Path) -> Path:
     """The model, warm-started, as a folder for `from_pretrained`."""
     torch.manual_seed(0)
     words = tokenizer()
-    config = text_config(vocab_size=len(words), eos_token_id=words.eos_token_id, pad_token_id=words.pad_token_id)
+    config = text_config(
+        max_position_embeddings=1024,
+        vocab_size=len(words),
+        eos_token_id=words.eos_token_id,
+        pad_token_id=words.pad_token_id,
+    )
     model = Qwen2ForCausalLM(Qwen2Config(**config | {"initializer_range": 0.1}))
     policy = LanguagePolicy(model, words, Sampling(max_tokens=10))
     generator = np.random.default_rng(0)

@@ -17,6 +17,7 @@ from steelyard.learn.trainer import Trainer
 from steelyard.methods.arms import mean_rewards, run_trial
 from steelyard.methods.core import Trial
 from steelyard.methods.registry import find
+from steelyard.methods.study import run_study
 from tests.learn.tiny import figures
 from tests.methods import tagged
 
@@ -59,7 +60,7 @@ def test_trains_a_real_model_and_resumes_to_the_last_bit(slug, folder, tmp_path)
 def test_rlpr_logs_its_parts_filters_prompts_and_keeps_its_base(folder, tmp_path):
     trained = trainer("rlpr", folder, tmp_path / "run", steps=6)
     rows = trained.run().rows()
-    assert all(row["part/likelihood"] > 0.05 and row["part/tag_format"] > 0.8 for row in rows)
+    assert all(row["part/likelihood"] > 0.05 and row["part/tags_in_order"] > 0.8 for row in rows)
     assert all(0 < row["part/base_likelihood"] < 1 for row in rows)
     kept = [row["advantage/spread_kept"] for row in rows]
     assert kept[0] == 1 and min(kept) < 1, "some prompts were dropped once there was an average"
@@ -87,6 +88,15 @@ def test_a_model_that_was_not_trained_can_be_measured(folder):
     measured = mean_rewards(reward=find("rlpr").recipe(world).reward)
     found = measured(world, policy, folder=folder, count=4, greedy=True)
     assert 0 <= found["reward"] <= 1 and found["reward/nan"] == 0 and policy.copies == ["reference"]
+
+
+def test_runs_on_a_persons_own_texts(folder, tmp_path):
+    data = tmp_path / "mine.jsonl"
+    rows = [{"id": str(i), "prompt": f"which w{i % 8}", "answer": f"w{i % 8}"} for i in range(80)]
+    data.write_text("\n".join(map(json.dumps, rows)))
+    run_study("rlpr", out=tmp_path / "run", model=str(folder), data=data, steps=1)
+    found = json.loads((tmp_path / "run" / "rlpr" / "measures.json").read_text())
+    assert 0 < found["reward"] <= 1 and found["reward/nan"] == 0
 
 
 @pytest.mark.parametrize("slug", ["rlpr", "copo", "unlikeliness"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +27,9 @@ WORDS = [f"w{i}" for i in range(57)]
 PIXELS = PatchConfig(patch_size=4, min_pixels=64, max_pixels=64 * 64, image_min_pixels=64, image_max_pixels=64 * 64)
 
 
-def tokenizer() -> PreTrainedTokenizerFast:
-    """64 tokens: seven special ones and the words w0 … w56."""
-    words = {word: index for index, word in enumerate([*SPECIAL, *WORDS])}
+def tokenizer(words: Sequence[str] = WORDS) -> PreTrainedTokenizerFast:
+    """64 tokens: seven special ones and the words w0 … w56, or 57 others."""
+    words = {word: index for index, word in enumerate([*SPECIAL, *words])}
     inner = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(

@@ -55,6 +55,7 @@ def test_sentences_end_behind_their_markers() -> None:
     assert value(sentences_cited, text) == pytest.approx(4 / 5)
     assert value(sentences_cited, text, sources=SOURCES) == pytest.approx(3 / 5)
     assert value(sentences_cited, " ") == 0
+    assert value(sentences_cited, "It rains [1].", sources=[]) == 0 < value(sentences_cited, "It rains [1].")
 
 
 def test_quotations_stand_in_their_source() -> None:

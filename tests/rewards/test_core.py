@@ -290,3 +290,12 @@ def test_settings_of_a_reward_are_checked() -> None:
 def test_no_rows_at_all() -> None:
     for combined in (exact, 0.5 * exact + 1, exact * long, gate(exact, by=shy), fill(shy, 0), slow):
         assert len(combined(Rollouts([], []))) == 0
+
+
+def test_a_reward_that_leaves_python_ends_no_run() -> None:
+    def leaves(completion: str) -> float:
+        raise SystemExit(0)
+
+    with pytest.raises(SteelyardError, match=r"row 0 .*SystemExit"):
+        score_one(reward(leaves), completion="a")
+    assert score_one(reward(on_error="nan")(leaves), completion="a").status == [Status.FAILED]

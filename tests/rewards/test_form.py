@@ -126,3 +126,10 @@ def test_schemas_that_are_none(schema: Any, said: str) -> None:
 @given(VALUES)
 def test_json_is_read_as_it_was_written(value: Any) -> None:
     assert same_json(parse_json(json.dumps(value)), value)
+
+
+def test_a_form_that_takes_too_long_is_no_verdict() -> None:
+    scores = score_one(
+        tag_format.using(between="(a|aa)*b"), completion="<think></think>" + "a" * 90 + "<answer></answer>"
+    )
+    assert scores.status == [Status.TIMED_OUT]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steelyard.rewards import clip, gate, reward
-from steelyard.rewards.answers import tag_format
+from steelyard.rewards.answers import tags_in_order
 from steelyard.rewards.likelihood import (
     base_likelihood,
     geometric_probability,
@@ -116,8 +116,8 @@ FORMS = [
 
 @pytest.mark.parametrize(("text", "with_think", "answer_only"), FORMS)
 def test_tag_format(text: str, with_think: float, answer_only: float):
-    assert tag_format("think", "answer")(rollouts([text])).values.tolist() == [with_think]
-    assert tag_format("answer", prefix=True)(rollouts([text])).values.tolist() == [answer_only]
+    assert tags_in_order("think", "answer")(rollouts([text])).values.tolist() == [with_think]
+    assert tags_in_order("answer", prefix=True)(rollouts([text])).values.tolist() == [answer_only]
 
 
 def column(name: str):
@@ -145,7 +145,7 @@ def test_the_whole_reward_and_its_parts():
     speller = Speller()
     whole = (
         0.9 * clip(reference_likelihood(policy=speller) - base_likelihood(policy=speller), 0, 1)
-        + 0.1 * tag_format("think", "answer")
+        + 0.1 * tags_in_order("think", "answer")
         - repeats(window=2, limit=3)
     )
     texts = ["<think>good</think><answer>7</answer>", GOOD, "7", "<think>good a b a b a b a</think><answer>7</answer>"]
@@ -153,7 +153,7 @@ def test_the_whole_reward_and_its_parts():
     assert scores.values == pytest.approx([0.9 * 0.5 + 0.1, 0.9 * 0.1 + 0.1, 0, 0.55 - 1], abs=1e-6)
     assert scores.parts["likelihood"] == pytest.approx([0.8, 0.4, 0, 0.8])
     assert scores.parts["base_likelihood"] == pytest.approx([0.3] * 4)
-    assert set(scores.parts) == {"likelihood", "base_likelihood", "tag_format", "repeats"}
+    assert set(scores.parts) == {"likelihood", "base_likelihood", "tags_in_order", "repeats"}
 
 
 def test_an_empty_reference_pays_nothing_and_no_reference_does_not_apply():

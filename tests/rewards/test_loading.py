@@ -52,12 +52,14 @@ def test_the_only_reward_needs_no_name(tmp_path: Path) -> None:
 
 
 def test_processes_find_a_files_function(tmp_path: Path) -> None:
-    path = tmp_path / "in_processes.py"
-    path.write_text(
-        "from steelyard.rewards import reward\n"
-        "@reward(run='processes', workers=2)\ndef length(completion):\n    return len(completion)\n"
-    )
-    assert load_reward(f"{path}:length")(rollouts_of([{"completion": "abc"}])).values.tolist() == [3]
+    for name in ("in_processes", "in_the_same_processes"):  # the second finds the first one's processes running
+        path = tmp_path / name / f"{name}.py"
+        path.parent.mkdir()
+        path.write_text(
+            "from steelyard.rewards import reward\n"
+            "@reward(run='processes', workers=2)\ndef length(completion):\n    return len(completion)\n"
+        )
+        assert load_reward(f"{path}:length")(rollouts_of([{"completion": "abc"}])).values.tolist() == [3]
 
 
 def test_what_names_no_reward(source: Path, tmp_path: Path) -> None:

@@ -213,3 +213,13 @@ def test_published_verdicts_on_gsm8k() -> None:
 def test_units_and_algebra_are_told_apart() -> None:
     assert plain("18 dollars per day") is not None and plain("12 oz") is not None
     assert plain("2x") is plain("5 pi") is plain("3 sqrt 2") is plain("5 or 6") is plain("2xy") is None
+
+
+@pytest.mark.parametrize("completion", ["It is 42.", "So 42", "x is 42", "It is $42$.", "we get to 42"])
+def test_a_short_sentence_is_read_for_its_number(completion: str) -> None:
+    assert score_one(math_correct, completion=completion, answer="42").values[0] == 1.0
+
+
+@pytest.mark.parametrize(("completion", "answer"), [("x = 1 or x = 2", "1"), ("ab", "b")])
+def test_a_short_formula_stays_whole(completion: str, answer: str) -> None:
+    assert score_one(math_correct, completion=completion, answer=answer).values[0] == 0.0

@@ -19,7 +19,11 @@ PIECES = st.lists(
     max_size=25,
 )
 JOINED = st.builds(str.join, st.sampled_from([" ", "", " . "]), PIECES)
-TEXTS = st.one_of(NASTY, JOINED, st.text(max_size=30))
+NUMBERS = st.text(alphabet="5.,- a)", max_size=12)
+LONG = st.lists(
+    st.sampled_from(["abcdefg", "abcdefgh", "abcdefghi", "abcdefghij", "é" * 4, "é" * 5, "a", "a\0", "\ud800"])
+)
+TEXTS = st.one_of(NASTY, JOINED, NUMBERS, LONG.map(" ".join), st.text(max_size=30))
 
 
 def ours(completion: str, references: list[str]) -> float:
@@ -30,7 +34,7 @@ def ours(completion: str, references: list[str]) -> float:
     return float(value)
 
 
-@settings(max_examples=300)
+@settings(max_examples=500)
 @given(TEXTS)
 def test_words_are_those_of_sacrebleu(text: str) -> None:
     tokenizer = pytest.importorskip("sacrebleu.tokenizers.tokenizer_13a")
@@ -143,3 +147,13 @@ def test_many_groups_are_scored_as_each_alone() -> None:
     assert len({tuple(gold) for gold in golds}) > 20
     for i in range(0, 900, 37):
         assert values[i] == bleu_scores([texts[i]], golds[i // 3])[0]
+
+
+def test_many_distinct_words_are_told_apart() -> None:
+    sacrebleu = pytest.importorskip("sacrebleu")
+    words = [f"{letter}{i * 7919}" for i in range(3000) for letter in ("w", "an-unusually-long-word-")]
+    gold, other = " ".join(words), " ".join(words[1::3] + [word + "0" for word in words])
+    scores = bleu_scores([gold, other, gold[:-1]], [gold])
+    metric = sacrebleu.BLEU(effective_order=True)
+    for score, text in zip(scores, (gold, other, gold[:-1]), strict=True):
+        assert score == pytest.approx(metric.sentence_score(text, [gold]).score / 100, abs=1e-9)

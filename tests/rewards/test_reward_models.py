@@ -82,6 +82,17 @@ def test_kept_features_give_the_whole_models_scores() -> None:
     assert np.allclose(model(rows).values, whole, atol=1e-5) and np.allclose(model(rows).values, whole, atol=1e-5)
 
 
+def test_models_of_one_frozen_encoder_share_its_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second, rows = bert(), bert(), rollouts()
+    kept: dict[tuple[str, str], torch.Tensor] = {}
+    first.freeze_encoder(features=kept)
+    second.freeze_encoder(features=kept)
+    values = first(rows).values
+    assert len(kept) == len(rows)
+    monkeypatch.setattr(second, "_encoded", None)  # nothing is left to encode
+    assert np.array_equal(second(rows).values, values)
+
+
 def test_a_causal_classifier_is_a_reward_too(tmp_path: Path) -> None:
     torch.manual_seed(0)
     inner = Qwen2ForSequenceClassification(Qwen2Config(**text_config(num_labels=1)))

@@ -1,8 +1,9 @@
 """Short rewards on text: worked verdicts."""
 
+import numpy as np
 import pytest
 
-from steelyard.rewards.core import score_one
+from steelyard.rewards.core import RowReward, score_one
 from steelyard.rewards.form import pattern_match
 from steelyard.rewards.text import (
     choice_correct,
@@ -12,9 +13,8 @@ from steelyard.rewards.text import (
     normalised_match,
     repetition_penalty,
     token_f1,
-    window_repeats,
 )
-from steelyard.types import SteelyardError
+from steelyard.types import Status, SteelyardError
 
 CITIES = ["A. Rome", "B. Paris", "C. Oslo"]
 
@@ -68,12 +68,16 @@ def test_repetition() -> None:
     assert score_one(fresh_words, completion="a a a a a").values[0] == pytest.approx(1 / 3)
 
 
-def test_repetition_as_a_penalty_and_as_a_flag() -> None:
+def test_repetition_as_a_penalty() -> None:
     assert score_one(repetition_penalty, completion="a a a a a").values[0] == pytest.approx(-2 / 3)
     assert score_one(repetition_penalty, completion="a b c d").values[0] == 0
-    ten = "a b c d e f g h i j"
-    assert score_one(window_repeats, completion=f"{ten} x {ten}").values[0] == 1
-    assert score_one(window_repeats.using(times=3), completion=f"{ten} x {ten}").values[0] == 0
-    assert score_one(window_repeats, completion=ten + " a b c").values[0] == 0
     with pytest.raises(SteelyardError, match="at least 1 word"):
-        score_one(window_repeats.using(n=0), completion="x")
+        score_one(repetition_penalty.using(n=0), completion="x")
+
+
+@pytest.mark.parametrize("reward", [exact_match, normalised_match, fuzzy_match, token_f1, choice_correct])
+@pytest.mark.parametrize("gold", [None, float("nan")])
+def test_without_a_gold_there_is_no_score(reward: RowReward, gold: float | None) -> None:
+    for completion in (str(gold), "", "A"):
+        scores = score_one(reward, completion=completion, answer=gold, options=["A. None", "B. nan"])
+        assert scores.status == [Status.NOT_APPLICABLE] and np.isnan(scores.values).all()

@@ -11,11 +11,14 @@ from steelyard.rewards.judges.parsing import (
     parse_one_word,
     parse_quality,
     parse_score,
+    parse_ternary,
     parse_verdict,
     parse_verdict_without_conflict,
     released_parse_score,
+    released_tagged_score,
     score_reader,
 )
+from steelyard.rewards.judges.policy import PolicyJudge
 from steelyard.rewards.judges.rule import RuleJudge
 from steelyard.rewards.judges.scoring import believed, judged, preferred, preferred_in_group, verified
 from steelyard.rewards.judges.similarity import judged_similarity
@@ -25,6 +28,7 @@ from steelyard.rewards.judges.templates import (
     quality_prompt,
     score_prompt,
     similarity_prompt,
+    step_prompt,
     verify_prompt,
 )
 from steelyard.rewards.judges.usage import Prices, Usage
@@ -37,6 +41,7 @@ __all__ = [
     "Comparison",
     "EndpointJudge",
     "LocalJudge",
+    "PolicyJudge",
     "Prices",
     "Quality",
     "RateLimit",
@@ -54,16 +59,19 @@ __all__ = [
     "parse_one_word",
     "parse_quality",
     "parse_score",
+    "parse_ternary",
     "parse_verdict",
     "parse_verdict_without_conflict",
     "preferred",
     "preferred_in_group",
     "quality_prompt",
     "released_parse_score",
+    "released_tagged_score",
     "score_list",
     "score_prompt",
     "score_reader",
     "similarity_prompt",
+    "step_prompt",
     "verified",
     "verify",
     "verify_prompt",

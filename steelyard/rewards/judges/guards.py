@@ -45,7 +45,8 @@ def only_opens(response: str, openers: Sequence[str] = OPENERS) -> bool:
 
 
 def _bare(text: str) -> str:
-    return re.sub(r"^[\W_]+|[\W_]+$", "", text).casefold()
+    words = [place for place, character in enumerate(text) if character.isalnum()]
+    return text[words[0] : words[-1] + 1].casefold() if words else ""
 
 
 def first_sentence(response: str) -> str:

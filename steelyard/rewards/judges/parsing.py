@@ -50,15 +50,13 @@ def parse_quality(text: str | None) -> Quality:
     return Quality(scores, Status.SCORED)
 
 
-_FENCE = re.compile(r"\A```(?:json)?\s*\n(.*?)\n?```\Z", re.DOTALL)
-
-
 def json_object(text: str) -> dict[str, Any] | None:
     """The one JSON object that the text is; None for prose, other JSON, repeated keys, NaN and infinities."""
     text = text.strip()
-    fenced = _FENCE.match(text)
+    head, _, body = text.partition("\n")
+    fenced = head.rstrip() in ("```", "```json") and body.endswith("```")
     try:
-        parsed = json.loads(fenced[1] if fenced else text, object_pairs_hook=_unique, parse_constant=_refuse)
+        parsed = json.loads(body[:-3] if fenced else text, object_pairs_hook=_unique, parse_constant=_refuse)
     except (ValueError, RecursionError):
         return None
     return parsed if isinstance(parsed, dict) else None
@@ -170,6 +168,44 @@ def score_reader(low: float, high: float) -> Parse:
         return _read_score(text, low, high)
 
     return read
+
+
+_SCORE_TAG = re.compile(r"<score>\s*([+-]?\d+(?:\.\d+)?)\s*</score>")
+_RELEASED_TAG = re.compile(r"<score>\s*(-?\d+\.?\d*)\s*</score>")
+_RELEASED_NUMBER = r"-?\d+\.?\d*"
+
+
+def parse_ternary(text: str | None) -> Verdict:
+    """A reply that gives its reasons and then −1, 0 or 1 in a score tag.
+
+    A signed number (`+1`) is one; a number outside −1…1 is cut to the bound, so that 7 is 1. No tag, or
+    tags that disagree, is NaN with `UNPARSED`; no reply (None) is NaN with `FAILED`. Numbers outside the tag are prose.
+
+    Source: sheet 67, "Exact checks"; there an empty reply is 0, see `released_tagged_score`.
+    """
+    if text is None:
+        return Verdict(math.nan, Status.FAILED)
+    values = {float(round(max(-1.0, min(1.0, float(said))))) for said in _SCORE_TAG.findall(text)}
+    if len(values) != 1:
+        return Verdict(math.nan, Status.UNPARSED, text)
+    return Verdict(values.pop() + 0.0, Status.SCORED, text)
+
+
+def released_tagged_score(text: str | None) -> float:
+    """The parser of sheet 67's released code, kept for comparison: use `parse_ternary` for training.
+
+    The first score tag's number, which may not have a plus; else the number behind the first `Score:`, `score:`,
+    `Rating:` or `rating:`, looked for in this order; else the first number anywhere; else 0. Never clipped.
+    """
+    text = text or ""
+    labelled = (
+        re.search(rf"{label}:\s*({_RELEASED_NUMBER})", text) for label in ("Score", "score", "Rating", "rating")
+    )
+    found = _RELEASED_TAG.search(text) or next(filter(None, labelled), None)
+    if found is not None:
+        return float(found[1])
+    anywhere = re.search(_RELEASED_NUMBER, text)
+    return float(anywhere[0]) if anywhere else 0.0
 
 
 Winner = Literal["a", "b", "tie"]

@@ -86,6 +86,12 @@ _LABELS_SYSTEM = f"""You check the criteria of a response to a request, one by o
 response, not by what it says about itself.
 Reply with one JSON object and nothing else, one of its labels for every name: {{{{"labels": {{{{{{names}}}}}}}}}}"""
 
+_STEP_SYSTEM = f"""You grade one part of one step of an agent that answers a question by searching.
+{_CHECK_NOTE}
+{{standard}}
+Say in a sentence or two why, and end with the grade in this form and nothing behind it: <score>1</score>, \
+<score>0</score> or <score>-1</score>."""
+
 HELPFUL = "A good response does what is asked, states nothing false, and is as clear and as short as it can be."
 """The standard that scores and comparisons are made by, unless the caller gives one."""
 
@@ -103,6 +109,16 @@ def score_prompt(question: str, response: str, *, standard: str = HELPFUL, low: 
     """Chat messages that ask for one score of one response; read with `score_reader(low, high)`."""
     system = _SCORE_SYSTEM.format(low=f"{low:g}", high=f"{high:g}")
     return _messages(system, {"standard": standard, "request": question, "response": response})
+
+
+def step_prompt(standard: str, **fields: str) -> Prompt:
+    """Chat messages that ask for a grade of −1, 0 or 1 for one part of an agent's step; read with `parse_ternary`.
+
+    Args:
+        standard: what earns which grade.
+        fields: what is shown, by name (question, context, thought, query, …).
+    """
+    return _messages(_STEP_SYSTEM.format(standard=standard), fields)
 
 
 def compare_prompt(question: str, a: str, b: str, *, standard: str = HELPFUL) -> Prompt:

@@ -76,10 +76,14 @@ class RewardModel(Expression):
         self.tokenizer.save_pretrained(folder)
         write_card(Path(folder), self.module.config, {"max_length": self.max_length, **(card or {})})
 
-    def freeze_encoder(self) -> None:
+    def freeze_encoder(self, *, features: dict[tuple[str, str], Tensor] | None = None) -> None:
         """Train the head alone, on features that are computed once a text and kept.
 
         The head of a BERT is its pooler and its classifier; the features are the first token's last state.
+
+        Args:
+            features: states [1, d] of (prompt, answer) to begin with and to add to: models of the same frozen encoder
+                and `max_length` share theirs.
 
         Raises:
             SteelyardError: for an architecture whose head cannot be run on kept features.
@@ -91,7 +95,7 @@ class RewardModel(Expression):
             )
         for name, parameter in self.module.named_parameters():
             parameter.requires_grad_("pooler" in name or name.startswith("classifier"))
-        self._features = {}
+        self._features = {} if features is None else features
 
     def scores(self, samples: Sequence[Sample], answers: Sequence[str], *, copy: str | None = None) -> Tensor:
         """[B] scores, with gradients where the model trains and no copy is asked for.

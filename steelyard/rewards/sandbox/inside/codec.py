@@ -90,7 +90,7 @@ def decode(data: Any, resolve: Resolve) -> Any:
         return resolve(data[0], data[1:])
     try:
         return reader(data[1:], resolve)
-    except (TypeError, ValueError, ArithmeticError) as error:
+    except (TypeError, ValueError, ArithmeticError, AttributeError, LookupError) as error:
         raise BadMessage(f"{data!r:.80}: {error}") from None
 
 

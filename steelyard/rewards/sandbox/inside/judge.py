@@ -135,23 +135,35 @@ class Judge:
 
     def _attempt(self, action: Callable[[], Any]) -> str:
         """Do it within the time of a test: an empty text, or why it failed."""
-        session = self.session
+        session, until = self.session, min(time.monotonic() + self.limits["seconds"], self.deadline)
+        why = ""
         try:
-            with _within(min(self.limits["seconds"], self.deadline - time.monotonic())):
-                action()
-        except Unsupported:
-            raise
+            with _within(until - time.monotonic()):
+                why = _reason(action)
         except TimedOut:
+            why = "timed out"
+        if time.monotonic() >= until:  # a test that swallows the time-out has failed all the same
             session.gone = self.disturbed = True
             return "timed out"
-        except BaseException as error:
-            return f"{type(error).__name__}: {_text(error)}"
-        return "crashed" if session.gone else ""
+        return why or ("crashed" if session.gone else "")
+
+
+def _reason(action: Callable[[], Any]) -> str:
+    """Do it: an empty text, or why it failed. The error's text may ask the program, so it costs the test's time."""
+    try:
+        action()
+    except (Unsupported, TimedOut):
+        raise
+    except BaseException as error:
+        return f"{type(error).__name__}: {_text(error)}"
+    return ""
 
 
 def _text(error: BaseException) -> str:
     try:
         return str(error)[:300]
+    except TimedOut:
+        raise
     except BaseException:
         return "(its text cannot be told)"
 

@@ -53,10 +53,12 @@ class Remote:
         return isinstance(kind, Remote) and self._session.operate("issubclass", kind, self) is True
 
     def __eq__(self, other: Any) -> bool:
-        if isinstance(other, Remote):
-            return self._number == other._number or self._session.operate("eq", self, other) is True
         plain = self._session.plain(self)
-        return False if isinstance(plain, Remote) else bool(plain == other)
+        if not isinstance(plain, Remote):
+            return bool(plain == other)
+        if not isinstance(other, Remote) or not isinstance(other._session.plain(other), Remote):
+            return False
+        return self._number == other._number or self._session.operate("eq", self, other) is True
 
     def __ne__(self, other: Any) -> bool:
         return not self == other
@@ -66,7 +68,8 @@ class Remote:
         return hash(("remote", self._number)) if isinstance(plain, Remote) else hash(plain)
 
     def __bool__(self) -> bool:
-        return self._session.operate("bool", self) is True
+        plain = self._session.plain(self)
+        return self._session.operate("bool", self) is True if isinstance(plain, Remote) else bool(plain)
 
     def __iter__(self) -> Iterator[Any]:
         iterator = self._session.operate("iter", self)
@@ -227,6 +230,9 @@ class Session:
             value, error = self._answer(args)
         except (EOFError, BadMessage, RecursionError, MemoryError) as trouble:
             self._end(trouble)
+        if isinstance(error, StopIteration | StopAsyncIteration) and request == "call":
+            # Out of a function it would end a test's own `zip(map(f, …), …)` in silence.
+            raise RuntimeError(f"a function of the program raised {type(error).__name__}")
         if error is not None:
             raise error
         return value
@@ -303,7 +309,7 @@ class Session:
             if value is kind:
                 return ["object", number]
         module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", "")
-        if callable(value) and module in sys.stdlib_module_names and "<" not in name:
+        if callable(value) and module in sys.stdlib_module_names and _found(module, name) is value:
             return ["global", module, name]
         if callable(value):
             self.functions.append(value)
@@ -336,6 +342,14 @@ class Session:
                 raise BadMessage(f"{base!r:.40} is no exception")
             self.errors[number] = type("ProgramError", (parent,), {"__doc__": kind})
         return self.errors[number]
+
+
+def _found(module: str, name: str) -> Any:
+    """What stands under a dotted name in a module of Python, or None: a bound method or a partial has no such name."""
+    try:
+        return operator.attrgetter(name)(sys.modules[module])
+    except (AttributeError, KeyError):
+        return None
 
 
 def _expect(kind: type, value: Any) -> Any:
