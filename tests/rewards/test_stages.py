@@ -143,7 +143,8 @@ def test_irrelevant_words_make_the_target_nothing() -> None:
     wrong = StageRows(model, [episode()], ORDERS, irrelevant=bank, wrong=1.0, **options)
     found = wrong.losses(np.asarray([35]))
     e = episode()
-    seen = Windows(*(torch.as_tensor(a, dtype=torch.float32) for a in (e.frames[35][None, :, None], bank, e.state[35][None, None])), torch.tensor([1]))  # fmt: skip
+    arrays = (e.frames[35][None, :, None], bank, e.state[35][None, None])
+    seen = Windows(*(torch.as_tensor(a, dtype=torch.float32) for a in arrays), torch.tensor([1]))
     zero = torch.zeros(1, 1, dtype=torch.long)
     expected = sum(stage_losses(model, seen, zero, zero.float(), scheme=s, truth=1.0) for s in ORDERS)
     assert torch.allclose(found, expected, atol=1e-5)
