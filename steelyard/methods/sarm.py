@@ -85,7 +85,7 @@ METHOD = Method(
         },
         limits=(
             "It needs annotated stages, and demonstrations that do succeed in the end.",
-            "On Fetch's pick-and-place the gain is small here: two small transformers on 80 episodes tell little headway.",
+            "On Fetch's pick-and-place the gain is small here: a small model on 80 episodes tells little headway.",
             "If the mean weight is near 1, it is plain cloning: raise κ.",
             "Idling keeps the soft weight; only losing ground has weight 0.",
             "Centred windows look ahead: right for relabelling, wrong for a reward while acting.",

@@ -175,7 +175,8 @@ def output_tests(
     for row, (completion, cases) in enumerate(zip(rollouts.completions, rows, strict=True)):
         text = program_text(completion, languages=languages)
         for number, (given, expected) in enumerate(cases):
-            done = run_command(call, stdin=given.encode(), files={file: text}, readable=readable, limits=limits)
+            stdin = given.encode("utf-8", "surrogatepass")  # half a letter is a fault of one row, not of the batch
+            done = run_command(call, stdin=stdin, files={file: text}, readable=readable, limits=limits)
             right = done.code == 0 and _lines(done.stdout.decode("utf-8", "replace")) == _lines(expected)
             steps[row, number] = right
     counts = np.asarray([len(cases) for cases in rows])

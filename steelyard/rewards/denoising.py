@@ -37,6 +37,11 @@ class StepReward(Expression):
         """One level down."""
         return (self.reward,)
 
+    @property
+    def asks_policy(self) -> bool:
+        """Yes: to finish states."""
+        return True
+
     def use_policy(self, policy: Any) -> None:
         """Complete with this policy."""
         super().use_policy(policy)

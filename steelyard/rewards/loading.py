@@ -42,7 +42,8 @@ def load_reward(spec: str) -> Expression:
     if not name:
         return _only(module, place)
     if not hasattr(module, name):
-        raise SteelyardError(f"{place} has no {name!r}; it has {_listed(_rewards(module)) or 'no rewards'}")
+        here = _rewards(module) or [n for n in dir(module) if isinstance(getattr(module, n), Expression)]
+        raise SteelyardError(f"{place} has no {name!r}; it has {_listed(here) or 'no rewards'}")
     found = getattr(module, name)
     if isinstance(found, Expression):
         return found

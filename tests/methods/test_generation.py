@@ -174,3 +174,46 @@ def test_the_shipped_networks_know_the_modes():
         assert eight_modes.distance_to_modes(points).mean() < most
         nearest = np.linalg.norm(points[:, None] - eight_modes.MODES[None], axis=2).argmin(1)
         assert (np.bincount(nearest, minlength=8) > 512 / 24).all()
+
+
+def test_texts_of_ones_own_are_refused_with_a_sentence(tmp_path):
+    from steelyard.methods.study import run_study
+
+    (tmp_path / "mine.jsonl").write_text('{"id": "1", "prompt": "a lamp"}\n')
+    with pytest.raises(SteelyardError, match="makes images"):
+        run_study("flow-grpo", out=tmp_path / "out", model="somebody/sd3", data=tmp_path / "mine.jsonl")
+
+
+def test_the_page_shows_samples_of_every_arm_beside_each_other(tmp_path):
+    import json
+
+    from steelyard.methods.pictures import write_grid
+    from steelyard.report import build_report
+    from steelyard.worlds.shapes import Shapes
+
+    pytest.importorskip("diffusers")
+    world = Shapes(steps=3, evaluation_steps=3)
+    for name in ("base", "flow-grpo"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "measures.json").write_text('{"asked_for": 0.5}')
+    config = TrainConfig(**{**CONFIG.to_json(), "steps": 1, "prompts": 1, "micro_rows": 4, "trackers": ()})
+    world.attempts = 4
+    folder = tmp_path / "flow-grpo"
+    Trainer(world.policy(), flow_grpo(world), world.samples("train", 12), config, folder=folder, progress=False).run()
+    arms = [{"name": name, "label": name.upper(), "folder": name} for name in ("base", "flow-grpo")]
+    (tmp_path / "study.json").write_text(json.dumps({"title": "Shapes", "arms": arms, "metrics": ["asked_for"]}))
+    write_grid(world, tmp_path, "flow-grpo", 2)
+    table = json.loads((tmp_path / "samples" / "samples.json").read_text())
+    assert table["columns"] == ["BASE", "FLOW-GRPO"] and [row["prompt"] for row in table["rows"]] == [
+        "a red circle",
+        "a red square",
+    ]
+    page = build_report(tmp_path).read_text()
+    assert page.count('alt="samples for a red circle"') == 2 and "bench pvr" not in page
+
+
+def test_an_exact_kl_is_not_carried_to_other_trainers():
+    from steelyard.engines.export import export_verl
+
+    with pytest.raises(SteelyardError, match="no exact one"):
+        export_verl(flow_grpo(eight_modes.without_prompts()), module="somewhere")

@@ -7,8 +7,9 @@ import pytest
 
 from steelyard.methods.own import OwnTask
 from steelyard.methods.training import train_from_file
+from steelyard.rewards.core import score_one
 from steelyard.rewards.judges import RuleJudge
-from steelyard.types import SteelyardError
+from steelyard.types import Sample, SteelyardError
 
 FILE = "method: rova\nmodel: {model}\ndata: {data}\nout: run\noptions: {options}\ntrain: {{steps: 1}}\n"
 
@@ -49,3 +50,18 @@ def test_reasonings_are_compared_by_the_judge_where_there_is_one() -> None:
     assert own.similarity(["a b"], ["a c"]).tolist() == [0.5]
     judged = OwnTask("mine", Path("rows.jsonl"), judge=RuleJudge(lambda prompt: '{"score": 0.75}'))
     assert judged.similarity(["a b"], ["a c"]).tolist() == [0.75]
+
+
+def test_an_agents_corpus_and_judge_are_asked_for_in_a_sentence(tmp_path: Path) -> None:
+    own = OwnTask("mine", Path("rows.jsonl"))
+    with pytest.raises(SteelyardError, match="name a JSONL of passages"):
+        _ = own.environment
+    with pytest.raises(SteelyardError, match="name one under `judge:`"):
+        _ = own.steps
+    (tmp_path / "passages.jsonl").write_text('{"title": "Arvo", "text": "a river"}\n')
+    judge = RuleJudge(lambda prompt: "<score>1</score>")
+    own = OwnTask("mine", Path("rows.jsonl"), judge=judge, corpus=tmp_path / "passages.jsonl")
+    assert own.environment([Sample("q", "?")], ["<search>river</search>"]) == [
+        "<information>[1] Arvo: a river</information>\n"
+    ]
+    assert score_one(own.steps, completion="<search>river</search>").values.tolist() == [2]

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from steelyard.rewards import output_tests
 from steelyard.rewards.sandbox import Limits, Worker
 from steelyard.rewards.sandbox.inside.codec import BadMessage, decode
+from steelyard.types import Rollouts, Sample
 
 pytestmark = pytest.mark.skipif(
     shutil.which("bwrap") is None, reason="needs bubblewrap (Debian: apt-get install bubblewrap)"
@@ -126,6 +128,14 @@ def test_iterators_of_the_program_still_end(worker: Worker) -> None:
         "it = f(1)\nnext(it)\ntry:\n next(it)\n assert False\nexcept StopIteration:\n pass",
     ]
     assert worker.judge(program, tests).passed == (True, True, True)
+
+
+def test_half_a_letter_fails_its_row_alone() -> None:
+    samples = [
+        Sample(str(i), "p", columns={"cases": [{"input": "\ud800" * (i == 1), "output": "1"}]}) for i in range(3)
+    ]
+    found = output_tests(Rollouts(samples, ["print('\ud800')", "print(len(input()))", "print(1)"]))
+    assert found.values.tolist() == [0.0, 0.0, 1.0]
 
 
 @pytest.mark.parametrize(

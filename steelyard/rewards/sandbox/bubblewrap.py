@@ -56,7 +56,7 @@ def cage(*, files: int = 16 << 20, readable: Sequence[str] = (), capable: bool =
     arguments = ["--unshare-all", "--die-with-parent", "--new-session", "--clearenv", "--hostname", "sandbox",
                  "--uid", "1000", "--gid", "1000", "--cap-drop", "ALL", "--ro-bind", "/usr", "/usr"]  # fmt: skip
     if capable:
-        arguments += ["--cap-add", "CAP_SYS_ADMIN"]
+        arguments += ["--cap-add", "CAP_SYS_ADMIN", "--setenv", "LD_BIND_NOW", "1"]  # bind once, not in every fork
     for name in _SYSTEM:
         place = Path("/") / name
         if place.is_symlink():

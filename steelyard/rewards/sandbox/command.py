@@ -83,7 +83,7 @@ def run_command(
 @contextlib.contextmanager
 def _written(content: str | bytes) -> Iterator[IO[bytes]]:
     with tempfile.TemporaryFile() as file:
-        file.write(content.encode() if isinstance(content, str) else content)
+        file.write(content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content)
         file.seek(0)
         yield file
 

@@ -10,7 +10,7 @@ from typing import Any
 
 _NEW_PID, _DETACH = 0x20000000, 2
 _NOSUID_NODEV = 2 | 4
-_SET_SECCOMP, _SET_NO_NEW_PRIVS, _CAPABILITY_VERSION = 22, 38, 0x20080522
+_SET_SECCOMP, _SET_NO_NEW_PRIVS, _GET_NO_NEW_PRIVS, _CAPABILITY_VERSION = 22, 38, 39, 0x20080522
 DESCRIPTORS = 64
 """How many a process may have open."""
 
@@ -56,17 +56,17 @@ def limit(limits: Mapping[str, Any]) -> None:
     _at_most(resource.RLIMIT_CORE, 0)
 
 
-def limit_child(limits: Mapping[str, Any]) -> None:
-    """Set the limits of one program alone: its CPU time, and where it may start processes, how many."""
-    _at_most(resource.RLIMIT_CPU, int(limits["total_seconds"]) + 2)
+def limit_program(process: int, limits: Mapping[str, Any]) -> None:
+    """Set the limits of one process alone: its CPU time, and where it may start processes, how many; 0 is our own."""
+    _at_most(resource.RLIMIT_CPU, int(limits["total_seconds"]) + 2, process)
     if limits["processes"] > 1:
-        _at_most(resource.RLIMIT_NPROC, limits["processes"])
+        _at_most(resource.RLIMIT_NPROC, limits["processes"], process)
 
 
-def _at_most(name: int, ceiling: int) -> None:
-    _, hard = resource.getrlimit(name)
+def _at_most(name: int, ceiling: int, process: int = 0) -> None:
+    _, hard = resource.prlimit(process, name)
     most = ceiling if hard == resource.RLIM_INFINITY else min(ceiling, hard)
-    resource.setrlimit(name, (most, most))
+    resource.prlimit(process, name, (most, most))
 
 
 class Lock:
@@ -75,6 +75,8 @@ class Lock:
     def __init__(self, filter_: bytes) -> None:
         self.filter = _Filter(len(filter_) // 8, filter_)
         self.header, self.nothing = _Header(_CAPABILITY_VERSION, 0), (ctypes.c_uint32 * 6)()
+        self.capset, self.prctl = _libc.capset, _libc.prctl  # found once, not in every fork
+        self.prctl(_GET_NO_NEW_PRIVS, 0, 0, 0, 0)
 
     def __call__(self) -> None:
         """Lock the calling process.
@@ -82,9 +84,9 @@ class Lock:
         Raises:
             OSError: if the kernel refuses.
         """
-        _must(_libc.capset(ctypes.byref(self.header), self.nothing), "dropping capabilities")
-        _must(_libc.prctl(_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no new privileges")
-        _must(_libc.prctl(_SET_SECCOMP, 2, ctypes.byref(self.filter), 0, 0), "the filter on system calls")
+        _must(self.capset(ctypes.byref(self.header), self.nothing), "dropping capabilities")
+        _must(self.prctl(_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no new privileges")
+        _must(self.prctl(_SET_SECCOMP, 2, ctypes.byref(self.filter), 0, 0), "the filter on system calls")
 
 
 def nothing_open() -> None:

@@ -13,7 +13,7 @@ def main(limits: str, *command: str) -> None:
     """Set the limits, refuse what is refused, run the command in place of this process."""
     settled = json.loads(limits)
     jail.limit(settled)
-    jail.limit_child(settled)
+    jail.limit_program(0, settled)
     os.closerange(3, jail.DESCRIPTORS)
     jail.Lock(seccomp.program(forks=settled["processes"] > 1))()
     try:

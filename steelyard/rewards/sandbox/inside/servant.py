@@ -73,11 +73,15 @@ class Servant:
     def serve(self) -> None:
         """Until the judge leaves."""
         while True:
-            try:
-                request = receive(self.link, 1 << 30)
-            except EOFError:
-                os._exit(0)
-            send(self.link, self._answer(request))
+            self.serve_one()
+
+    def serve_one(self) -> None:
+        """One request; ends the process where the judge has left."""
+        try:
+            request = receive(self.link, 1 << 30)
+        except EOFError:
+            os._exit(0)
+        send(self.link, self._answer(request))
 
     def _answer(self, request: list[Any]) -> list[Any]:
         name, *data = request

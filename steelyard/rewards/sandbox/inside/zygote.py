@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from steelyard.rewards.sandbox.inside import jail, seccomp
+from steelyard.rewards.sandbox.inside.codec import receive, send
 from steelyard.rewards.sandbox.inside.judge import judge
 from steelyard.rewards.sandbox.inside.servant import Servant
 
@@ -24,9 +25,30 @@ _REPORT, _LINK, _MANY = 3, 20, 1 << 20
 
 _ANOTHER, _DONE = b"a", b"d"
 _JOBS = 100
-_WARM = ("abc", "bisect", "cmath", "copy", "dataclasses", "enum", "functools", "hashlib", "heapq", "inspect",
-         "itertools", "math", "operator", "queue", "random", "re", "statistics", "string", "textwrap", "time",
-         "typing")  # fmt: skip
+_WARM = ("bisect", "copy", "dataclasses", "heapq", "itertools", "math", "random", "re", "string", "time", "typing")
+_LIKELY = """
+from typing import Dict, List, Optional
+import math
+
+class Sum:
+    def __init__(self, start: int = 0):
+        self.total = start
+
+def f(x: List[int], by: Optional[Dict[str, int]] = None) -> List[int]:
+    found, rest = [], {}
+    for i, n in enumerate(sorted(x)):
+        if n % 2 == 0 and i > 0 or not str(n).isdigit():
+            found.append(n * math.ceil(n / 3) - len(x))
+        else:
+            rest[f"{n}"] = (i, n)
+    while len(found) < 3:
+        found += [n for _, n in rest.values()][::-1] or [Sum(1).total]
+    return found
+"""
+"""Modules that programs import most, and a program like theirs. Each module makes every fork a little dearer."""
+
+_YOUNG = 20_000
+"""Objects made between two collections, so that a short program ends before its first."""
 
 
 class Zygote:
@@ -50,7 +72,9 @@ class Zygote:
         """Until the host or the judge leaves."""
         os.chdir(TEMPORARY)
         self._clean()
+        self._rehearse()
         self.servant.settle()
+        _freeze()
         self._start_judge()
         while True:
             request = self.requests.recv(1)
@@ -60,6 +84,18 @@ class Zygote:
                 break
             else:  # a judge that has done its share leaves in peace
                 self._start_judge()
+
+    def _rehearse(self) -> None:
+        """Serve a program of our own here: a fork finds warm what each would else make for itself, page by page."""
+        ours, theirs = socket.socketpair()
+        requests = (["load", _LIKELY], ["get", "f"], ["call", ["object", 0], ["list", ["list", 1, 2]], ["dict"]])
+        with ours, theirs:
+            for _ in range(30):
+                servant = Servant(theirs.fileno(), self.limits["output"])
+                for request in requests:
+                    send(ours.fileno(), request)
+                    servant.serve_one()
+                    receive(ours.fileno(), _MANY)
 
     def _start_judge(self) -> None:
         self.requests, theirs = socket.socketpair()
@@ -103,6 +139,7 @@ class Zygote:
         ours, theirs = socket.socketpair()
         child = os.fork()
         if child:
+            jail.limit_program(child, self.limits)
             if self.caged:
                 jail.children_are_ours(self.own)
             theirs.close()
@@ -110,7 +147,6 @@ class Zygote:
         try:
             os.setsid()  # a signal to the group of the fork server must not be its to send
             self._become(theirs.fileno())
-            jail.limit_child(self.limits)
             gc.enable()
             self.servant.serve()
         finally:
@@ -164,21 +200,27 @@ def _state(path: str) -> Any:
     return now.st_ctime_ns, now.st_mtime_ns, now.st_mode, os.listxattr(path)
 
 
+def _freeze() -> None:
+    """Take all that is here out of the collector's sight, for good; a fork turns it on for what is its own."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    gc.set_threshold(_YOUNG, 10, 10)
+
+
 def _warm_up() -> None:
     """Import what programs import most; a fork shall not seed `random` anew, which costs more than the fork."""
     register, os.register_at_fork = os.register_at_fork, lambda **_: None
     for name in _WARM:
         importlib.import_module(name)
     os.register_at_fork = register
-    gc.collect()
-    gc.freeze()
-    gc.disable()
 
 
 def main(descriptor: str, limits: str, caged: str) -> None:
     """Warm up, then serve the host on a descriptor."""
     _warm_up()
     settled = json.loads(limits)
+    os.environ.pop("LD_BIND_NOW", None)  # it was for this process
     if int(descriptor) != _REPORT:
         os.dup2(int(descriptor), _REPORT, inheritable=False)
     os.closerange(_REPORT + 1, _MANY)  # whatever number the host gave it, and whatever else came along
