@@ -35,6 +35,7 @@ EXTRAS = {
     "schema": ("jsonschema", "jsonschema_specifications"),
     "report": ("plotly", "jinja2"),
     "flow": ("diffusers",),
+    "control": ("gymnasium", "gymnasium_robotics", "mujoco"),
     "trl": ("trl", "datasets"),
     "verl": ("verl", "tensordict", "omegaconf"),
     "serve": ("starlette", "uvicorn", "prometheus_client"),

@@ -21,6 +21,7 @@ _SLUGS = (
     "toolrl",
     "unlikeliness",
     "rpo",
+    "sarm",
     "rlpr",
     "master-rm",
     "densegrpo",

@@ -17,6 +17,7 @@ from tests.golden.policy_cliff import policy_cliff
 from tests.golden.rlpr import rlpr
 from tests.golden.rova import rova
 from tests.golden.rpo import rpo_case
+from tests.golden.sarm import sarm
 from tests.golden.slate import slate
 from tests.golden.toolrl import toolrl
 from tests.golden.unlikeliness import unlikeliness
@@ -39,6 +40,7 @@ ADAPTERS: dict[str, Adapter] = {
     "policy-cliff": policy_cliff,
     "rova": rova,
     "rpo": rpo_case,
+    "sarm": sarm,
     "VeRPO": verpo,
     "BLEUBERI": bleuberi_case,
     "slate": slate,
