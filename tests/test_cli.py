@@ -272,7 +272,7 @@ def test_the_extras_exist() -> None:
             "omegaconf": "verl",
         }
         for module in modules:
-            assert named.get(module, module) in packages
+            assert named.get(module, module.replace("_", "-")) in packages
 
 
 def test_the_list_of_kinds_is_one_a_line() -> None:

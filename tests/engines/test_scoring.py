@@ -241,14 +241,14 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('P
 @pytest.mark.slow
 @pytest.mark.parametrize(("ending", "workers"), [("jsonl", 1), ("jsonl.gz", 2), ("parquet", 1)])
 def test_kills_at_any_moment_lose_and_double_no_row(ending: str, workers: int, tmp_path: Path) -> None:
-    rows = [{"n": i, "completion": f"sleep 0.00{i % 3}", "answer": "x"} for i in range(1500)]
+    rows = [{"n": i, "completion": f"sleep 0.00{i % 5}", "answer": "x"} for i in range(1500 * workers)]
     data = table(tmp_path / "in.jsonl", rows)
     job = Job(data, f"{SERVED}:troublesome", tmp_path / f"out.{ending}", chunk=20)
     dice, kills = random.Random(ending), 0
     while True:
         process = subprocess.Popen(command(job, "--resume", "--workers", str(workers)), env=ENVIRONMENT)
         try:
-            assert process.wait(1.0 + 0.8 * dice.random() if kills < 5 else 120) == 0
+            assert process.wait(0.9 + 0.6 * dice.random() if kills < 5 else 120) == 0
             break
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
