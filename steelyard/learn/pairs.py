@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 
 from steelyard.learn.config import TrainConfig
-from steelyard.learn.loop import Loop
+from steelyard.learn.loop import Loop, printed
 from steelyard.learn.preferences import PairObjective, PairTerms
 from steelyard.learn.recipe import SampleStream
 from steelyard.learn.runs import Run
@@ -124,7 +123,7 @@ class PairTrainer:
             self.stream,
             config,
             folder=folder,
-            about={"data_rows": len(pairs), "recipe": {"objective": re.sub(r" at 0x\w+", "", repr(objective))}},
+            about={"data_rows": len(pairs), "recipe": {"objective": printed(objective)}},
             parts={"objective": objective},
             shards=self.shards,
             reference=(lambda: model.snapshot("reference")) if objective.needs_reference else None,
@@ -143,8 +142,7 @@ class PairTrainer:
         rows = np.asarray(self.stream.take_rows(self.config.prompts))
         with watch("update"), fixed_torch_seed(self.config.seed, self.loop.step, self.shards.rank, device=self._device):
             batches = self._batches(rows)
-            updates = [self.loop.update(batches, self._backward, rate=rate) for _ in range(self.config.updates)]
-        figures = {name: float(np.mean([each[name] for each in updates])) for name in updates[0]}
+            figures = self.loop.updates(batches, self._backward, rate=rate)
         seconds = {f"seconds/{name}": round(value, 6) for name, value in watch.seconds.items()}
         return {"step": self.loop.step, "lr": rate, "pairs": len(rows), **figures, **seconds}
 

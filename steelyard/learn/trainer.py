@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from steelyard.learn.advantages import applied
 from steelyard.learn.config import TrainConfig
-from steelyard.learn.loop import Loop
+from steelyard.learn.loop import Loop, printed
 from steelyard.learn.recipe import Recipe, SampleStream
 from steelyard.learn.runs import Run
 from steelyard.learn.sharding import Shards
@@ -217,7 +216,7 @@ class Trainer:
 
 def about_run(recipe: Recipe, config: TrainConfig, data_rows: int) -> dict[str, Any]:
     """What must stay the same while a run goes on: its settings, the number of its rows, its recipe as it prints."""
-    parts = {name: re.sub(r" at 0x[0-9a-fA-F]+", "", repr(getattr(recipe, name))) for name in PARTS}
+    parts = {name: printed(getattr(recipe, name)) for name in PARTS}
     return {"config": config.to_json(), "data_rows": data_rows, "recipe": parts}
 
 

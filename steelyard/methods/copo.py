@@ -21,7 +21,7 @@ from steelyard.learn.plans import groups
 from steelyard.learn.recipe import Recipe
 from steelyard.methods.core import Card, Claim, Experiment, Measures, Method, Setting
 from steelyard.policies.categorical import CategoricalPolicy
-from steelyard.rewards.answers import answer_text, one_of
+from steelyard.rewards.answers import INSTRUCTION, answer_text, one_of
 from steelyard.worlds.stubborn_mistakes import StubbornMistakes
 
 
@@ -143,5 +143,5 @@ METHOD = Method(
     ),
     recipe=copo,
     evidence=(EVIDENCE,),
-    instruction="Reason in <think> </think> and answer in <answer> </answer>.",
+    instruction=INSTRUCTION,
 )

@@ -17,7 +17,7 @@ from steelyard.learn.plans import groups
 from steelyard.learn.recipe import AdvantageTransform, Recipe
 from steelyard.methods.core import Card, Claim, Experiment, Measurement, Measures, Method, Setting, Trial, World
 from steelyard.rewards import Expression, clip
-from steelyard.rewards.answers import one_of, tags_in_order
+from steelyard.rewards.answers import INSTRUCTION, one_of, tags_in_order
 from steelyard.rewards.likelihood import (
     base_likelihood,
     geometric_probability,
@@ -182,5 +182,5 @@ METHOD = Method(
     ),
     recipe=rlpr,
     evidence=(QUALITY, TRAINING),
-    instruction="Reason in <think> </think> and answer in <answer> </answer>.",
+    instruction=INSTRUCTION,
 )

@@ -14,7 +14,7 @@ from steelyard.learn.plans import groups
 from steelyard.learn.rank_shaping import mean_logprob, unlikeliness
 from steelyard.learn.recipe import AdvantageTransform, Recipe
 from steelyard.methods.core import Card, Claim, Experiment, Measures, Method, Setting, World
-from steelyard.rewards.answers import one_of
+from steelyard.rewards.answers import INSTRUCTION, one_of
 from steelyard.types import Actions, Array, Rollouts, Scores
 from steelyard.worlds.shared_strategies import SharedStrategies, StrategyPolicy
 
@@ -147,5 +147,5 @@ METHOD = Method(
     ),
     recipe=recipe,
     evidence=(EVIDENCE,),
-    instruction="Reason in <think> </think> and answer in <answer> </answer>.",
+    instruction=INSTRUCTION,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy as copying
+import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -172,6 +173,26 @@ class CategoricalPolicy:
         texts = [self.render([v[t] for v, t in zip(self.vocabularies, row, strict=True)]) for row in tokens]
         actions = Actions(logprobs, np.ones(tokens.shape, bool), {"tokens": tokens})
         return Rollouts(samples, texts, group=group, actions=actions)
+
+
+_ANSWER = re.compile(r"<answer>(\d+)</answer>")
+
+
+def in_tags(words: Sequence[str]) -> str:
+    """The first word, a number, as a completion's answer."""
+    return f"<answer>{words[0]}</answer>"
+
+
+def from_tags(completion: str) -> Sequence[str]:
+    """A completion back to its answer.
+
+    Raises:
+        SteelyardError: for a completion of another form.
+    """
+    found = _ANSWER.fullmatch(completion)
+    if found is None:
+        raise SteelyardError(f"{completion!r:.80} is not of the form {in_tags(('0',))}")
+    return found.groups()
 
 
 def numbered(sample: Sample) -> Array:

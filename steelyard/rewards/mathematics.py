@@ -330,7 +330,7 @@ def _parsed(formula: str, limit: int | None) -> list[Any]:
         )
     except library.errors.TimeoutException:
         raise
-    except Exception:
+    except Exception:  # whatever a parser trips over in a model's text: it has no reading
         return []
     return found
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 import torch
 
-from steelyard.policies.categorical import CategoricalPolicy, TabularNet
-from steelyard.types import Array, Sample, SteelyardError
+from steelyard.policies.categorical import CategoricalPolicy, TabularNet, from_tags, in_tags
+from steelyard.types import Array, Sample
 
 Split = Literal["train", "validation", "test"]
 
 STRATEGIES, LIKELY = 64, 8
 _SPLITS = {"train": 0, "validation": 1, "test": 2}
-_COMPLETION = re.compile(r"<answer>(\d+)</answer>")
 
 
 class SharedStrategies:
@@ -65,7 +63,7 @@ class StrategyPolicy(CategoricalPolicy):
         with torch.no_grad():
             module.tables[0][0] = -torch.arange(1, STRATEGIES + 1).log()
         words = [[str(i) for i in range(STRATEGIES)]]
-        super().__init__(module, words, observe=_nothing, render=render, read=read)
+        super().__init__(module, words, observe=_nothing, render=in_tags, read=from_tags)
 
     def chances(self) -> Array:
         """float64 [64]: how likely it takes each strategy."""
@@ -77,19 +75,6 @@ class StrategyPolicy(CategoricalPolicy):
         """float64 [count]: the exact chance that one attempt solves each held-out problem."""
         found: Array = works("test", count, seed=self.seed) @ self.chances()
         return found
-
-
-def render(words: Sequence[str]) -> str:
-    """A strategy to a completion."""
-    return f"<answer>{words[0]}</answer>"
-
-
-def read(completion: str) -> Sequence[str]:
-    """A completion back to its strategy."""
-    found = _COMPLETION.fullmatch(completion)
-    if found is None:
-        raise SteelyardError(f"{completion!r:.80} is not of the form {render(('0',))}")
-    return found.groups()
 
 
 def _nothing(sample: Sample) -> Array:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 import torch
 
-from steelyard.policies.categorical import CategoricalPolicy, TabularNet
-from steelyard.types import Array, Sample, SteelyardError
+from steelyard.policies.categorical import CategoricalPolicy, TabularNet, from_tags, in_tags
+from steelyard.types import Array, Sample
 
 Split = Literal["train", "validation", "test"]
 
 PROMPTS, ANSWERS, SURE = 128, 12, 3.0
-_COMPLETION = re.compile(r"<answer>(\d+)</answer>")
 
 
 class StubbornMistakes:
@@ -52,26 +50,13 @@ class StubbornMistakes:
         with torch.no_grad():
             module.tables[0][torch.arange(PROMPTS), torch.from_numpy(self.favourite)] = SURE
         words = [[str(i) for i in range(ANSWERS)]]
-        return CategoricalPolicy(module, words, observe=_number, render=render, read=read)
+        return CategoricalPolicy(module, words, observe=_number, render=in_tags, read=from_tags)
 
     def rightness(self, policy: CategoricalPolicy) -> Array:
         """float64 [128]: the exact probability that a policy gives the right answer, prompt by prompt."""
         with torch.no_grad():
             chances = policy.module.tables[0].softmax(-1).double().numpy()  # type: ignore[union-attr]
         return chances[np.arange(PROMPTS), self.right]
-
-
-def render(words: Sequence[str]) -> str:
-    """An answer to a completion."""
-    return f"<answer>{words[0]}</answer>"
-
-
-def read(completion: str) -> Sequence[str]:
-    """A completion back to its answer."""
-    found = _COMPLETION.fullmatch(completion)
-    if found is None:
-        raise SteelyardError(f"{completion!r:.80} is not of the form {render(('0',))}")
-    return found.groups()
 
 
 def _number(sample: Sample) -> Array:

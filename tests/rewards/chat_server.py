@@ -5,6 +5,8 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from steelyard.rewards.judges import EndpointJudge
+
 RAW = {
     "garbage": b"<html>\x00 not JSON",
     "other": b'{"choices": []}',
@@ -112,3 +114,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *args: object) -> None:
         return None
+
+
+def judge(server: Server, **options) -> EndpointJudge:
+    """A judge that asks this server, once."""
+    return EndpointJudge("m", base_url=server.url, api_key_env=None, **{"timeout": 5.0, "retries": 0, **options})

@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,21 +11,7 @@ from steelyard.rewards.judges import AnswerCache, EndpointJudge, Prices, RateLim
 from steelyard.rewards.judges.cache import key_of
 from steelyard.rewards.judges.transport import retry_after
 from steelyard.types import SteelyardError
-from tests.rewards.chat_server import RAW, Server
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with Server() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
-
-
-def judge(server: Server, **options) -> EndpointJudge:
-    return EndpointJudge("m", base_url=server.url, api_key_env=None, **{"timeout": 5.0, "retries": 0, **options})
+from tests.rewards.chat_server import RAW, Server, judge
 
 
 class Clock:

@@ -2,8 +2,6 @@
 
 import json
 import math
-import threading
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -21,21 +19,7 @@ from steelyard.rewards.judges import (
     similarity_prompt,
 )
 from steelyard.types import Judge, Status, SteelyardError
-from tests.rewards.chat_server import Server
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with Server() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
-
-
-def judge(server: Server, **options) -> EndpointJudge:
-    return EndpointJudge("m", base_url=server.url, api_key_env=None, **{"timeout": 5.0, "retries": 0, **options})
+from tests.rewards.chat_server import Server, judge
 
 
 def test_answers_come_in_order_and_the_request_is_deterministic(server: Server) -> None:
