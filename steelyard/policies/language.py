@@ -17,8 +17,7 @@ from steelyard.policies.loading import load_parts
 from steelyard.policies.lora import LoRA, adapter_off, adapter_untouched, base_model
 from steelyard.policies.sampling import Sampling, decode, draw_uniforms, stop_check
 from steelyard.policies.texts import ROWS_AT_ONCE, pieces, tokenise
-from steelyard.text_scores import TextScores, overlapping
-from steelyard.types import Actions, Array, Rollouts, Sample, SteelyardError, Streams, streams
+from steelyard.types import Actions, Array, Rollouts, Sample, SteelyardError, Streams, TextScores, overlapping, streams
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
