@@ -11,6 +11,7 @@ from steelyard.types.samples import (
     Sample,
     SteelyardError,
     Streams,
+    check_attempts,
     check_frames,
     streams,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "TextScores",
     "Verdict",
     "broadcast_steps",
+    "check_attempts",
     "check_frames",
     "group_index",
     "overlapping",

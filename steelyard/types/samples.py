@@ -42,6 +42,13 @@ def streams(generator: Streams, count: int) -> list[np.random.Generator]:
     return list(generator)
 
 
+def check_attempts(samples: Sequence[Any], n: int) -> None:
+    """Refuse to make no attempt."""
+    if not samples or n < 1:
+        asked = f"{len(samples)} samples and {n} attempts each were asked for"
+        raise SteelyardError(f"{asked}; both must be at least 1")
+
+
 @dataclass(frozen=True, eq=False)
 class Prefix:
     """What stands behind a prompt already, steps of an attempt and what they brought; a policy goes on behind it.
