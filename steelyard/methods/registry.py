@@ -18,6 +18,7 @@ _SLUGS = (
     "policy-cliff",
     "brme",
     "cream",
+    "urlvr",
     "toolrl",
     "unlikeliness",
     "rpo",
