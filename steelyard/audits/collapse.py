@@ -162,16 +162,16 @@ def vote_probe(
     Raises:
         SteelyardError: for an empty probe, or a sample without one right answer.
     """
-    truth = truth or _text_of
+    if not len(samples):
+        raise SteelyardError("the probe has no samples; give at least one, 256 are recommended")
     for sample in samples:
         if sample.columns.get(column) is None:
             raise SteelyardError(f"sample {sample.id!r} has no {column!r}; a probe needs the right answer of every row")
-    if not len(samples):
-        raise SteelyardError("the probe has no samples; give at least one, 256 are recommended")
+    known = [(truth or _text_of)(sample.columns[column]) for sample in samples]
 
     def measure(policy: Policy) -> dict[str, float]:
         rollouts = policy.sample(samples, attempts, generator=np.random.default_rng(PROBE_SEED))
-        gold = [truth(value) for value in rollouts.column(column)]
+        gold = [value for value in known for _ in range(attempts)]
         found = votes([answer(text) for text in rollouts.completions], gold, group_index(rollouts, PER_BRANCH))
         return {name: float(value.mean()) for name, value in vars(found).items()} | label_free_signs(rollouts)
 
