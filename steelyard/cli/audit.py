@@ -52,9 +52,11 @@ def audit(
     from steelyard.audits import Severity, labelled_rollouts
     from steelyard.audits import audit as run_audit
     from steelyard.report.audit_page import build_audit_page
+    from steelyard.report.page import page_tools
     from steelyard.rewards.loading import load_reward, read_mapping, read_rows
 
     check_writable(out)
+    page_tools()
     judge, trusted = load_reward(reward), None if gold is None else load_reward(gold)
     rollouts = labelled_rollouts(read_rows(data), read_mapping(map_ or ()))
     result = run_audit(judge, rollouts, gold=trusted, sample=sample, seed=seed)

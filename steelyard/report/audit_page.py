@@ -9,8 +9,7 @@ from typing import Any
 from steelyard.audits import AuditResult
 from steelyard.audits.intervals import Estimate
 from steelyard.report.figures import Figure
-from steelyard.report.page import ASSETS, Charts, count
-from steelyard.types import SteelyardError
+from steelyard.report.page import ASSETS, Charts, count, page_tools
 
 VERDICTS = {
     "train": "Nothing was found that speaks against training on it.",
@@ -44,14 +43,9 @@ def build_audit_page(result: AuditResult, folder: Path | str, *, source: str = "
     Raises:
         SteelyardError: where jinja2 or plotly is not installed.
     """
-    try:
-        from jinja2 import Environment
-        from plotly.offline import get_plotlyjs
-    except ImportError as error:
-        raise SteelyardError(f"the page needs {error.name}; install steelyard[report]") from None
+    environment, get_plotlyjs = page_tools()
     charts = Charts()
     plots = [chart for probe, curves in result.curves.items() for chart in _chart(charts, probe, curves)]
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"number": number, "interval": interval, "count": count}
     template = environment.from_string((ASSETS / "audit.html.j2").read_text("utf-8"))
     inline = {name: (ASSETS / name).read_text("utf-8") for name in ("page.css", "audit.css", "page.js")}
