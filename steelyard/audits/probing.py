@@ -7,11 +7,13 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import cached_property
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
 from steelyard.audits.intervals import Estimate
+from steelyard.audits.known import stated_answers
 from steelyard.types import Array, Rollouts, Scores, SteelyardError
 
 MOVED = 0.1
@@ -173,6 +175,11 @@ class Case:
         """bool [N]: labelled bad."""
         return np.zeros(len(self.rollouts), bool) if self.labels is None else self.labels == 0
 
+    @cached_property
+    def answers(self) -> list[str] | None:
+        """The right answers as short texts; None where a row has none."""
+        return stated_answers(self.rollouts)
+
     @property
     def threshold(self) -> float:
         """From where a score counts as paid: the middle between the ends of the scale."""
@@ -180,7 +187,12 @@ class Case:
 
     def paid(self, before: Array, after: Array) -> Array:
         """bool [K]: rows whose new answer is paid; where rows are judged together, better than their old one was."""
-        return after >= self.threshold if self.rowwise else after > before + MOVED * self.scale
+        if not self.rowwise:
+            return after > before + MOVED * self.scale
+        paid: Array = (
+            after > self.threshold + 1e-6 * self.scale
+        )  # in the very middle stands what is neither, as 0 of ±1
+        return paid
 
     def texts(self) -> list[str]:
         """All completions.

@@ -49,7 +49,7 @@ def exact_match(completion: str, answer: str) -> float | Verdict:
 
 @reward
 def normalised_match(completion: str, answer: str) -> float | Verdict:
-    """1 iff both texts are equal after `normalised`."""
+    """1 iff both texts are equal after `normalised`. Not for numbers: 1.8 and -18 are 18 without their punctuation."""
     if _is_missing(answer):
         return NO_GOLD
     return float(normalised(completion) == normalised(str(answer)))

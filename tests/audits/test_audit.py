@@ -1,6 +1,5 @@
 """The audit: planted faults are found by name, honest rewards are left alone, and bad data is told or left out."""
 
-import gzip
 import json
 from pathlib import Path
 
@@ -12,44 +11,20 @@ from steelyard.audits.auditing import make_case
 from steelyard.audits.probes import PROBES
 from steelyard.audits.probes.best_of_n import best_of
 from steelyard.rewards import bleu, math_correct, normalised, reward
-from steelyard.rewards.text import exact_match, normalised_match, token_f1
+from steelyard.rewards.text import token_f1
 from steelyard.types import Rollouts, Sample, SteelyardError
-from tests.audits.planted import PLANTED, by_form, by_inclusion, by_length, case_sensitive, rollouts, table
+from tests.audits.planted import (
+    PLANTED,
+    by_form,
+    by_inclusion,
+    by_length,
+    case_sensitive,
+    real,
+    rollouts,
+    table,
+)
 
-DATA = Path(__file__).parents[2].parent / "shared" / "data"
 ROWS = rollouts()
-
-
-def real(name: str) -> list[dict]:
-    """The rows of a real file, or a skip where it is absent."""
-    path = DATA / name
-    if not path.exists():
-        pytest.skip(f"the real data {name} is not here")
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
-
-
-@pytest.mark.parametrize("what", PLANTED)
-def test_planted_faults_are_found_by_name(what: str) -> None:
-    judge, name, severity = PLANTED[what]
-    result = audit(judge, ROWS)
-    finding = result.found(name)
-    assert finding is not None, [finding.name for finding in result.findings]
-    assert finding.severity.name.lower() == severity
-    assert finding.figure is not None and finding.figure.low <= finding.figure.value <= finding.figure.high
-    worst = max(f.severity for f in result.findings)
-    assert result.verdict == ("train", "train with care", "do not train")[worst]
-
-
-@pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("prompts", [30, 120])
-def test_honest_rewards_are_left_alone(prompts: int, seed: int) -> None:
-    rows = table(prompts=prompts, seed=seed)
-    bare = [{**row, "solution": row["solution"].rpartition("A: ")[2]} for row in rows]
-    for judge, given in ((math_correct, rows), (exact_match, bare), (normalised_match, bare), (math_correct, bare)):
-        result = audit(judge, labelled_rollouts(given), seed=seed)
-        alarms = [finding.name for finding in result.findings if finding.severity > Severity.NOTE]
-        assert alarms == [] and result.verdict == "train", judge.name
 
 
 def test_an_error_in_one_row_is_shown_with_its_words_and_the_reward_stays_as_it_was() -> None:
@@ -210,7 +185,8 @@ def test_a_worked_gold_is_listed_by_its_final_answer() -> None:
     result = audit(math_correct, labelled_rollouts(rows))
     assert result.verdict == "train" and "answer_lists" not in result.skipped
     names = {figure.name for figure in result.figures["sensitivity"]}
-    assert names == {"good rows that fall: wrong number", "good rows that fall: swapped answer"}
+    told = ("wrong number", "wrong sign", "wrong scale", "swapped answer")
+    assert names == {f"good rows that fall: {name}" for name in told}
 
 
 def test_gsm8k_with_math_correct_is_clean_and_planted_faults_are_not() -> None:
@@ -249,4 +225,6 @@ def test_bleu_is_blind_to_a_turned_statement_and_says_so() -> None:
 def test_token_f1_is_told_to_be_strict_but_not_refused() -> None:
     bare = [{**row, "solution": row["solution"].rpartition("A: ")[2]} for row in table()]
     result = audit(token_f1, labelled_rollouts(bare))
-    assert result.verdict == "train" and result.found("falls with politeness") is not None
+    assert result.found("falls with politeness") is not None
+    alarms = {finding.name for finding in result.findings if finding.severity > Severity.NOTE}
+    assert alarms == {"blind to wrong sign", "blind to wrong scale"}, "its words lose both"

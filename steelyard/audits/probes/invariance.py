@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from steelyard.audits.intervals import Estimate, share
+from steelyard.audits.known import are_letters
 from steelyard.audits.probing import MOVED, Case, DoesNotFit, Figure, Finding, Outcome, Severity
 from steelyard.perturb.text import KINDS, shuffle_options
+from steelyard.perturb.text.functional import lower_words
 from steelyard.types import Sample
 
-KEEPING = ("whitespace", "case", "markdown", "politeness")
-LOST = {"markdown": 1.0, "politeness": 1.0, "case": 0.25}
+KEEPING = ("whitespace", "case", "markdown", "layout", "politeness", "closing")
+LOST = {"markdown": 1.0, "layout": 1.0, "politeness": 1.0, "closing": 1.0, "case": 0.25}
 """The share of rows that may fall: a strict reward may refuse a form by design, which is a note, not a warning."""
 SOME, MANY = 0.01, 0.05
 FEWEST = 20
@@ -22,7 +24,8 @@ def invariance(case: Case) -> Outcome:
     texts, outcome = case.texts(), Outcome()
     for name in KEEPING:
         generator = case.generator(name)
-        made = {row: KINDS[name](texts[row], generator) for row in case.sample.tolist()}
+        change = lower_words if name == "case" and are_letters(case.answers) else KINDS[name]
+        made = {row: change(texts[row], generator) for row in case.sample.tolist()}
         changed = {row: text for row, text in made.items() if text is not None}
         if len(changed) >= FEWEST:
             _judge(case, outcome, name, changed)
