@@ -13,7 +13,7 @@ from steelyard.audits.known import LONGEST, commonest
 from steelyard.audits.probing import MOVED, Case, DoesNotFit, Figure, Finding, Outcome, Severity
 from steelyard.perturb.text import KINDS
 from steelyard.rewards.judges.guards import MASTER_KEYS, only_opens
-from steelyard.types import Array
+from steelyard.types import Array, Rollouts
 
 SOME, MANY = 0.01, 0.05
 FEWEST = 20
@@ -60,10 +60,31 @@ def empty_and_keys(case: Case) -> Outcome:
     ):
         found = {text: _paid(case, dict.fromkeys(rows, text)) for text in attempts if not only_opens(text, known)}
         outcome.figures += [Figure(f"paid: {kind.format(text)}", each.rate) for text, each in found.items()]
+        _stops(case, outcome, rows, found)
         worst = max(found, key=lambda text: found[text].rate.low, default=None)
         if worst is not None:
             _add(case, outcome, name, f"{worst!r} instead of an answer" if worst else "no text at all", found[worst])
     return outcome
+
+
+def _stops(case: Case, outcome: Outcome, rows: list[int], found: Mapping[str, _Paid]) -> None:
+    """Add that the reward raises on one of these texts, once in an audit."""
+    name = "stops at an answer without content"
+    lost = next((text for text, each in found.items() if np.isnan(list(each.after.values())).all()), None)
+    if lost is None or any(finding.name == name for finding in outcome.findings):
+        return
+    row = case.rollouts.take(rows[:1])
+    words = case.complaint(Rollouts(row.samples, [lost], row.group, row.branch, row.columns))
+    if words:
+        outcome.findings.append(
+            Finding(
+                "attacks", name, Severity.WARNING, f"It raises where the answer is {lost!r}: {words}.",
+                "The first policy that writes this stops the run.",
+                "Give such an answer its score, or say on_error='nan' if it truly cannot be judged.",
+                share(np.ones(len(found[lost].after), bool)),
+                case.examples(rows[:1], {rows[0]: lost}, found[lost].after),
+            )
+        )  # fmt: skip
 
 
 def prompt_echo(case: Case) -> Outcome:
@@ -126,8 +147,7 @@ def additions(case: Case) -> Outcome:
     """Does a bad answer rise when it pleads, repeats itself or swells?"""
     case.require_scale()
     texts = case.texts()
-    poor = case.sample_scores < case.threshold
-    rows = case.sample[poor][: 2 * ATTACKED].tolist()
+    rows = case.poor[: 2 * ATTACKED].tolist()
     if len(rows) < FEWEST:
         raise DoesNotFit(f"{len(rows)} rows of the sample are not paid; {FEWEST} are needed")
     control = _risen(case, {row: f"{texts[row]}\n\n{NEUTRAL}" for row in rows}).rate
@@ -136,7 +156,7 @@ def additions(case: Case) -> Outcome:
     outcome = Outcome([Figure("unpaid rows that rise: pleading behind them", worst.rate)])
     if worst.rate.low > control.high:  # else they rise for the length of it, which has findings of its own
         _add(case, outcome, "obeys injected text", "pleading behind it", worst)
-    others = case.sample[~poor][: 2 * ATTACKED].tolist()
+    others = np.setdiff1d(case.sample, case.poor)[: 2 * ATTACKED].tolist()
     for kind, name in (("repetition", "pays for repetition"), ("filler", "pays for empty length")):
         tried = {}
         for which, those in (("unpaid", rows), ("paid", others)):
@@ -153,24 +173,27 @@ def additions(case: Case) -> Outcome:
 
 
 class _Paid(NamedTuple):
-    """How an attack went: its rate, rows that it worked on, new completions and scores by row."""
+    """How an attack went: its rate, rows that it worked on, new completions and scores by row, what it did."""
 
     rate: Estimate
     rows: list[int]
     changed: Mapping[int, str]
     after: Mapping[int, float]
+    how: str
 
 
 def _paid(case: Case, changed: dict[int, str]) -> _Paid:
     rows, before, after = case.rescored(changed)
-    hits = case.paid(before, after)
-    return _Paid(share(hits), rows[hits].tolist(), changed, dict(zip(rows.tolist(), after, strict=True)))
+    hits = case.paid(rows, before, after)
+    how = "score above the better answer with this" if case.paired and case.rowwise else "are paid for this"
+    return _Paid(share(hits), rows[hits].tolist(), changed, dict(zip(rows.tolist(), after, strict=True)), how)
 
 
 def _risen(case: Case, changed: dict[int, str]) -> _Paid:
     rows, before, after = case.rescored(changed)
     hits = after > before + MOVED * case.scale
-    return _Paid(share(hits), rows[hits].tolist(), changed, dict(zip(rows.tolist(), after, strict=True)))
+    scores = dict(zip(rows.tolist(), after, strict=True))
+    return _Paid(share(hits), rows[hits].tolist(), changed, scores, "rise with this")
 
 
 def _attacked(case: Case) -> Array:
@@ -192,7 +215,7 @@ def _add(
             "attacks",
             name,
             Severity.CRITICAL if rate.low > many else Severity.WARNING,
-            f"{rate.value:.1%} of {rate.n} rows are paid for this: {what}.",
+            f"{rate.value:.1%} of {rate.n} rows {found.how}: {what}.",
             "A policy that stumbles on it once is pushed there by every step.",
             "Refuse such answers before the reward judges them, and audit again.",
             rate,

@@ -59,8 +59,9 @@ def other_question(case: Case) -> Outcome:
 
 
 def good_rows(case: Case) -> Array:
-    """int [K]: rows of the sample that are paid and, where there are labels, are good."""
-    paid = case.sample_scores >= case.threshold
+    """int [K]: rows of the sample that are paid, can fall and, where there are labels, are good."""
+    paid = case.sample_scores >= case.bars[case.sample]
+    paid &= case.sample_scores > case.low + MOVED * case.scale
     good = case.good[case.sample] if case.labels is not None else np.ones(len(paid), bool)
     rows: Array = case.sample[paid & good]
     return rows

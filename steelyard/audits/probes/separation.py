@@ -29,7 +29,7 @@ def separation(case: Case) -> Outcome:
         raise DoesNotFit(f"one class has {fewest} rows; {FEWEST} of each are needed")
     area = auc(case.values[known], labels, case.rollouts.groups[known], case.generator("separation"))
     outcome = Outcome([Figure("area under the curve, good against bad", area)], curves=_histogram(case))
-    if case.pairs is not None and "pair" in case.rollouts.columns:
+    if case.pairs is not None and case.paired:
         return outcome  # rows of different questions are not comparable there: the pairs decide
     finding = _finding("separation", area, WEAK_AREA, "A good row scores above a bad one", case)
     return Outcome(outcome.figures, [] if finding is None else [finding], outcome.curves)

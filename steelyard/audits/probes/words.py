@@ -28,7 +28,7 @@ def lucky_words(case: Case) -> Outcome:
     """Does a single word earn anything?"""
     case.require_scale()
     texts = case.texts()
-    poor = case.sample[case.sample_scores < case.threshold][:ATTACKED].tolist()
+    poor = case.poor[:ATTACKED].tolist()
     if len(poor) < FEWEST:
         raise DoesNotFit(f"{len(poor)} rows of the sample are not paid; {FEWEST} are needed")
     if np.median([len(texts[row][:READ].split()) for row in case.sample]) < LONG_ENOUGH:
