@@ -138,9 +138,27 @@ def audit(
             _keep(result, name, probe(case))
         except DoesNotFit as reason:
             result.skipped[name] = str(reason)
+    result.findings += _little_asked(result)
     result.findings.sort(key=lambda finding: -finding.severity)
     result.seconds, result.asked = time.perf_counter() - start, case.asked
     return result
+
+
+def _little_asked(result: AuditResult) -> list[Finding]:
+    """That nothing is known of right and wrong, where nothing else speaks against the reward either."""
+    telling = ("separation", "preference", "sensitivity", "other_question")
+    known = [name for name in telling if name in result.questions]
+    if result.verdict != "train" or not known or any(name in result.figures for name in known):
+        return []
+    reasons = "; ".join(dict.fromkeys(result.skipped[name].partition(";")[0] for name in known))
+    return [
+        Finding(
+            "audit", "too little could be asked", Severity.WARNING,
+            f"Whether it tells right from wrong cannot be seen here: {reasons}.",
+            "That nothing was found means nothing here.",
+            "Give some hundred rows with labels or right answers, several to a prompt.",
+        )
+    ]  # fmt: skip
 
 
 def _keep(result: AuditResult, name: str, outcome: Outcome) -> None:

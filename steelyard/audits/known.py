@@ -18,11 +18,12 @@ _LETTER = re.compile(r"\W?[A-Za-z]\W?")
 
 
 def stated_answers(rollouts: Rollouts) -> list[str] | None:
-    """The answers as texts, where every row has one: a worked solution's is the final answer that it announces."""
-    return [_stated(str(answer)) for answer in rollouts.column("answer")] if rollouts.has("answer") else None
+    """The answers as texts, empty where one is missing: a worked solution's is the final answer that it announces."""
+    return [_stated(answer) for answer in rollouts.column("answer")] if rollouts.has("answer") else None
 
 
-def _stated(answer: str) -> str:
+def _stated(given: object) -> str:
+    answer = "" if given is None else str(given)
     worked = len(answer) > LONGEST or "\n" in answer
     return (final_answer(answer) or answer) if worked and _announces(answer) else answer
 
@@ -32,22 +33,26 @@ def _announces(answer: str) -> bool:
     return last_box(answer)[0] is not None or "</answer>" in answer or told(answer) is not None
 
 
+def _some(answers: Sequence[str] | None) -> list[str]:
+    return [answer for answer in answers or () if answer.strip()][:LOOKED_AT]
+
+
 def are_numbers(answers: Sequence[str] | None) -> bool:
     """Whether most answers hold a number: then a turned statement or another name may leave an answer right."""
-    gold = (answers or [])[:LOOKED_AT]
+    gold = _some(answers)
     return 2 * sum(last_number(text) is not None for text in gold) > len(gold)
 
 
 def are_letters(answers: Sequence[str] | None) -> bool:
     """Whether most answers are letters of options: then too, and a capital is more than a way to write."""
-    gold = (answers or [])[:LOOKED_AT]
+    gold = _some(answers)
     return 2 * sum(_LETTER.fullmatch(text.strip()) is not None for text in gold) > len(gold)
 
 
 def are_short(answers: Sequence[str] | None) -> bool:
     """Whether most answers are a few words: then a reward need not read more than a completion's end."""
-    gold = (answers or [])[:LOOKED_AT]
-    return 2 * sum(0 < len(text.strip()) <= LONGEST for text in gold) > len(gold)
+    gold = _some(answers)
+    return 2 * sum(len(text.strip()) <= LONGEST for text in gold) > len(gold)
 
 
 def commonest(answers: Sequence[str] | None) -> float:

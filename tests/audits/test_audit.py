@@ -12,7 +12,7 @@ from steelyard.audits.probes import PROBES
 from steelyard.audits.probes.best_of_n import best_of
 from steelyard.rewards import bleu, math_correct, normalised, reward
 from steelyard.rewards.text import token_f1
-from steelyard.types import Rollouts, Sample, SteelyardError
+from steelyard.types import Rollouts, Sample, Status, SteelyardError, Verdict
 from tests.audits.planted import (
     PLANTED,
     by_form,
@@ -85,7 +85,9 @@ def test_one_class_only_is_no_separation() -> None:
 
 def test_few_rows_say_nothing() -> None:
     result = audit(math_correct, labelled_rollouts(table(prompts=3)))
-    assert result.verdict == "train" and {"separation", "preference", "sensitivity", "length"} <= set(result.skipped)
+    assert {"separation", "preference", "sensitivity", "length"} <= set(result.skipped)
+    assert [finding.name for finding in result.findings] == ["too little could be asked"]
+    assert result.verdict == "train with care", "a green light needs something that was looked at"
 
 
 def test_bad_data_is_told() -> None:
@@ -103,6 +105,90 @@ def test_bad_data_is_told() -> None:
         labelled_rollouts([{"completion": "a", "is_correct": True}, {"completion": "b", "is_correct": "maybe"}])
     with pytest.raises(SteelyardError, match="row 1 has no field 'rejected'"):
         labelled_rollouts([{"chosen": "a", "rejected": "b"}, {"chosen": "a"}])
+
+
+def test_a_judge_that_fails_half_of_its_rows_is_told_with_its_statuses() -> None:
+    said = iter(range(10**6))
+
+    @reward
+    def judge(completion: str, answer: str) -> Verdict | float:
+        """Fails every third time and cannot read every sixth."""
+        turn = next(said) % 6
+        if turn in (0, 2):
+            return Verdict(float("nan"), Status.FAILED)
+        return Verdict(float("nan"), Status.UNPARSED) if turn == 4 else 1.0
+
+    finding = audit(judge, ROWS).found("rows that fail")
+    assert finding is not None and finding.severity is Severity.CRITICAL
+    assert finding.says == "240 of 480 rows have no score: 160 failed, 80 unparsed."
+    assert "failures" in finding.advice and "on_error" not in finding.advice
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_reward_that_raises_on_an_empty_answer_is_told(whole: bool) -> None:
+    def last(completion: str, answer: str) -> float:
+        return float(completion.splitlines()[-1].endswith(answer))
+
+    @reward(batch=True)
+    def together(rows: Rollouts) -> np.ndarray:
+        """All rows at once."""
+        return np.asarray([last(*row) for row in zip(rows.completions, rows.column("answer"), strict=True)])
+
+    finding = audit(together if whole else reward(last), ROWS).found("stops at an answer without content")
+    assert finding is not None and "IndexError" in finding.says and finding.examples[0].after == ""
+
+
+def test_rows_in_pairs_are_held_against_their_better_answer() -> None:
+    """A learned reward has another offset for every prompt: what is paid is seen beside the prompt's own answers."""
+    generator = np.random.default_rng(0)
+    words = ["".join(generator.choice(list("abcdefghijklmnop"), 6)) for _ in range(400)]
+    rows = [
+        {
+            "prompt": f"{100 * (i % 2)} {words[i]}?",
+            "chosen": f"good {words[i]} {words[-i]}",
+            "rejected": f"bad {words[-i]}",
+        }
+        for i in range(200)
+    ]
+
+    @reward
+    def learned(prompt: str, completion: str) -> float:
+        """The prompt's offset, 2 for the good, 1 for the bad, 0 for all else."""
+        return float(prompt.partition(" ")[0]) + 2 * completion.startswith("good") + completion.startswith("bad")
+
+    result = audit(learned, labelled_rollouts(rows))
+    assert not [finding.name for finding in result.findings if finding.name.startswith("pays")]
+    assert result.figures["empty_and_keys"][0].estimate.value == 0.0
+    assert result.skipped["calibration"].startswith("rows were compared in pairs")
+
+    @reward
+    def fooled(prompt: str, completion: str) -> float:
+        """The same, but a refusal is better than anything."""
+        return learned.function(prompt, completion) + 3 * ("do not know" in completion)
+
+    finding = audit(fooled, labelled_rollouts(rows)).found("pays for a refusal")
+    assert finding is not None and "score above the better answer" in finding.says
+    assert finding.examples[0].prompt.endswith("?")
+
+
+def test_missing_answers_and_chat_messages_are_read() -> None:
+    rows = [{**row, "answer": None if i % 3 else row["answer"]} for i, row in enumerate(table())]
+    result = audit(math_correct, labelled_rollouts(rows))
+    assert [f.name for f in result.findings] == ["rows that fail"] and "320 unparsed" in result.findings[0].says
+    chats = [{**row, "completion": [{"role": "assistant", "content": row["solution"]}]} for row in table()]
+    assert audit(math_correct, labelled_rollouts(chats)).verdict == "train"
+
+
+def test_rows_that_are_put_to_the_reward_are_counted() -> None:
+    seen = []
+
+    @reward(batch=True)
+    def counting(rows: Rollouts) -> np.ndarray:
+        """Right or wrong, and how many were asked."""
+        seen.append(len(rows))
+        return math_correct(rows).values
+
+    assert audit(counting, ROWS, sample=100).asked == sum(seen)
 
 
 def test_completions_that_are_no_texts_leave_out_what_reads_texts() -> None:

@@ -57,7 +57,7 @@ def preference(case: Case) -> Outcome:
 def _finding(probe: str, rate: Estimate, weak: float, what: str, case: Case) -> Finding | None:
     if rate.high >= weak and rate.low > CHANCE:
         return None
-    chance = rate.low <= CHANCE or rate.high < NEAR_CHANCE
+    chance = rate.high < NEAR_CHANCE or (rate.low <= CHANCE and rate.value < NEAR_CHANCE)  # else the rows are too few
     name = NAMES[probe] if chance else HARDLY[probe]
     severity = Severity.CRITICAL if chance else Severity.WARNING
     return Finding(

@@ -125,7 +125,8 @@ def moved_point(text: str, generator: np.random.Generator) -> str | None:
     if last is None or "," in whole or len(whole.lstrip("-")) + len(places) < 2 or not float(last.group()):
         return None
     if point:
-        other = whole + places[0] + (f".{places[1:]}" if places[1:] else "")
+        shown = (whole + places[0]).replace("-0", "-").removeprefix("0")
+        other = shown + (f".{places[1:]}" if places[1:] else "")
     else:
         other = f"{whole[:-1]}.{whole[-1]}"
     return text[: last.start()] + other + text[last.end() :]
