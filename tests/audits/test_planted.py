@@ -95,3 +95,23 @@ def test_a_reward_that_reads_one_line_of_many_is_told(part: int, name: str) -> N
     assert audit(one_line, labelled_rollouts(rows)).found(name) is not None
     whole = audit(token_f1, labelled_rollouts(rows))
     assert whole.found(name) is None and whole.figures["reach"][0].estimate.value == 1.0
+
+
+def test_one_wording_of_a_set_that_is_paid_otherwise_is_found() -> None:
+    rows = [
+        {
+            **row,
+            "paraphrases": [row["solution"].replace("At first", "First"), row["solution"].replace("Then", "So then")],
+        }
+        for row in table()
+    ]
+    clean = audit(math_correct, labelled_rollouts(rows))
+    assert clean.verdict == "train" and {f.estimate.value for f in clean.figures["paraphrases"]} == {0.0}
+
+    @reward
+    def wants_its_words(completion: str, answer: str) -> float:
+        """Right, and in these words."""
+        return float("So then" not in completion and math_correct.function(completion, answer))
+
+    finding = audit(wants_its_words, labelled_rollouts(rows)).found("falls with paraphrase")
+    assert finding is not None and finding.severity is Severity.WARNING and "So then" in str(finding.examples[0].after)
