@@ -1,5 +1,7 @@
 """`watch` around rewards and functions: nothing changes, logs survive, callbacks, threads, resuming, replay."""
 
+import asyncio
+import inspect
 import json
 import signal
 import subprocess
@@ -63,6 +65,54 @@ def test_functions_pass_values_and_exceptions_through() -> None:
         watch(lambda text: "high")("a")
     with pytest.raises(SteelyardError, match="int 3 cannot be called"):
         watch(3)
+
+
+class Awaited:
+    """An object that is called as an async function is."""
+
+    async def __call__(self, completions: list[str], **columns: object) -> list[float | None]:
+        return [1.0, None, 3.0]
+
+
+@pytest.mark.parametrize("function", [Awaited(), Awaited().__call__])
+def test_an_async_function_is_awaited(function) -> None:
+    watched = watch(function)
+    assert asyncio.run(watched(completions=["a", "b", "c"], prompts=["p", "p", "q"])) == [1.0, None, 3.0]
+    assert watched.monitor.step == 1 and inspect.iscoroutinefunction(watched)
+
+
+def told(result: object, *given: object, **named: object) -> dict:
+    """The figures that a watched function's result comes to."""
+    monitor = Monitor()
+    seen: list[dict] = []
+    monitor.feed = seen.append  # type: ignore[method-assign, assignment]
+    watch(lambda prompts=None, completions=None, **columns: result, monitor=monitor, rows=1)(*given, **named)
+    return seen[0]
+
+
+def test_numbers_of_any_kind_are_read() -> None:
+    torch = pytest.importorskip("torch")
+    texts = {"completions": ["a", "b", "c"]}
+    single = [torch.tensor(1.0, dtype=torch.bfloat16), None, torch.tensor(3.0, requires_grad=True)]
+    for values in (single, [np.float32(1), None, np.int64(3)], np.array([1, None, 3], object)):
+        assert (told(values, **texts)["reward"], told(values, **texts)["failed"]) == (2.0, pytest.approx(1 / 3))
+    assert told(torch.tensor([1.0, 2.0, 3.0], requires_grad=True), **texts)["reward"] == 2.0
+    with pytest.raises(SteelyardError, match="must be numbers"):
+        told(np.ones((3, 2)), **texts)
+
+
+def test_what_is_judged_is_found_by_name_or_place() -> None:
+    prompts, texts = ["p", "p", "q"], ["aaaa", "bb", "bb"]
+    for given, named in (((prompts, texts), {}), ((prompts,), {"completions": texts})):
+        figures = told([1.0, 2.0, 3.0], *given, **named)
+        assert (figures["length"], figures["distinct"], figures["common"]) == (pytest.approx(8 / 3), 2 / 3, 2 / 3)
+        assert figures["spread"] == 0.5  # two groups, one of them of a single row
+
+
+def test_the_score_of_a_mapping_is_the_reward_and_its_remarks_are_none() -> None:
+    figures = told({"score": 0.5, "acc": 1.0, "pred": "42"}, solution_str="x")
+    assert (figures["reward"], set(figures["parts"])) == (0.5, {"acc"})
+    assert told({"a": 0.5, "b": 1.0}, solution_str="x")["reward"] == 1.5
 
 
 def fails_from(step: int) -> list[list[float | None]]:
