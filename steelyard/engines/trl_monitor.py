@@ -225,7 +225,7 @@ def _several() -> Any:
 
 
 def _of_all_processes(calls: Calls) -> Calls:
-    """The calls of all processes; those of one batch stand beside each other in the processes' order, as TRL cuts it."""
+    """The calls of all processes; those of one batch beside each other in the order in which TRL cut it."""
     if (distributed := _several()) is None:
         return calls
     everyones: list[Any] = [None] * distributed.get_world_size()
