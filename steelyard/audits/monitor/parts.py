@@ -145,7 +145,7 @@ class DeadPart:
 
     Sudden (it still varied by at least `sudden` of its first steps' just before) is an alarm: a column or a judge is
     gone. Gradual is a warning, if it is not at the part's good end: the policy has given the part up. A part that
-    came within `won` of its range (or within one row and a half) of its good end before it stood still is mastered,
+    came within `won` of its range (or two rows and a half) of its good end before it stood still is mastered,
     which is neither. A part that never varied is a warning.
     """
 
@@ -159,7 +159,7 @@ class DeadPart:
         """What it sees."""
         parts = figures.get("parts") or {}
         _follow(self.tracks, parts)
-        won = max(self.won, 1.5 / (figures.get("rows") or math.inf))
+        won = max(self.won, 2.5 / (figures.get("rows") or math.inf))
         found = (self._sign(name, self.tracks[name], int(figures["step"]), won) for name in parts)
         return tuple(sign for sign in found if sign is not None)
 

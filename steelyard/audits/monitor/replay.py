@@ -46,14 +46,18 @@ def read_log(log: Path) -> Iterator[Figures]:
     Raises:
         SteelyardError: if there is no such file, a line is damaged, or no line holds a reward.
     """
-    path = _found(log)
     found = False
-    for row in _rows(path):
-        if (figures := as_figures(row)) is not None:
-            found = True
-            yield figures
+    for figures in steps_so_far(log):
+        found = True
+        yield figures
     if not found:
-        raise SteelyardError(f"{path} holds no step with a reward; give a log of the monitor, of a run, or of TRL")
+        what = "holds no step with a reward; give a log of the monitor, of a run, or of TRL"
+        raise SteelyardError(f"{_found(log)} {what}")
+
+
+def steps_so_far(log: Path) -> Iterator[Figures]:
+    """As `read_log`, of a log that is being written: there may be no step yet."""
+    return (figures for row in _rows(_found(log)) if (figures := as_figures(row)) is not None)
 
 
 def as_figures(row: Mapping[str, Any]) -> Figures | None:
@@ -100,18 +104,28 @@ def _found(log: Path) -> Path:
 
 def _rows(path: Path) -> Iterable[Mapping[str, Any]]:
     try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        whole = path.read_bytes()
+    except OSError as error:
         raise SteelyardError(f"{path} cannot be read ({error}); give a text file of JSON lines") from None
     if path.suffix == ".json":
         try:
-            return list(json.loads(text)["log_history"])
+            return list(json.loads(whole)["log_history"])
         except (ValueError, KeyError, TypeError):
             raise SteelyardError(f"{path} holds no `log_history`; give TRL's trainer_state.json") from None
-    return [_row(path, number, line) for number, line in enumerate(text.split("\n")[:-1], 1) if line.strip()]
+    *lines, last = whole.split(b"\n")
+    rows = [_row(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    return [*rows, *([] if _is_cut_off(last) else [_row(path, len(lines) + 1, last)])]
 
 
-def _row(path: Path, number: int, line: str) -> Mapping[str, Any]:
+def _is_cut_off(line: bytes) -> bool:
+    """Whether a last line without its end is still being written, or was when its writer was killed."""
+    try:
+        return not isinstance(json.loads(line), dict)
+    except ValueError:
+        return True
+
+
+def _row(path: Path, number: int, line: bytes) -> Mapping[str, Any]:
     try:
         row = json.loads(line)
     except ValueError as error:
