@@ -40,15 +40,11 @@ def judge_row(
     start = time.perf_counter()
     try:
         value, status = _read(judge(**dict(zip(names, row, strict=True)), **options))
-    except _NoVerdict as error:
+    except SteelyardError as error:
         return Outcome(math.nan, Status.FAILED, time.perf_counter() - start, str(error))
     except (Exception, SystemExit) as error:  # sys.exit in a reward is a fault of it, not the end of a run
         return Outcome(math.nan, Status.FAILED, time.perf_counter() - start, f"{type(error).__name__}: {error}")
     return Outcome(value, status, time.perf_counter() - start)
-
-
-class _NoVerdict(Exception):
-    """What a function returned cannot be a score."""
 
 
 def _read(result: Any) -> tuple[float, Status]:
@@ -65,10 +61,10 @@ def _read(result: Any) -> tuple[float, Status]:
 
 def _number(result: Any) -> float:
     if not isinstance(result, (float, int, np.floating, np.integer, np.bool_)):
-        raise _NoVerdict(f"it returned {type(result).__name__} {result!r:.60}, which is no number, Verdict or None")
+        raise SteelyardError(f"it returned {type(result).__name__} {result!r:.60}, which is no number, Verdict or None")
     value = float(result)
     if abs(value) > LARGEST:
-        raise _NoVerdict(f"it returned {value}, which is not finite as a float32")
+        raise SteelyardError(f"it returned {value}, which is not finite as a float32")
     return value
 
 

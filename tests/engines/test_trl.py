@@ -4,8 +4,9 @@ import math
 
 import pytest
 
-from steelyard.engines.trl import completion_text, consecutive_groups, to_trl
+from steelyard.engines.trl import consecutive_groups, to_trl
 from steelyard.rewards import reward, think_format
+from steelyard.rewards.chat import completion_text
 from steelyard.types import Rollouts, Scores, SteelyardError
 from tests.engines.tiny import save_tiny_model
 
