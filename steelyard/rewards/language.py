@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Mapping
 from typing import Any
 
+from steelyard.rewards.chat import content_text
 from steelyard.rewards.core import reward
 from steelyard.types import Prompt, Status, SteelyardError, Verdict
 
 LETTERS = 12
-"""Texts with fewer letters have no language that could be told."""
+"""Texts with fewer letters have no language that can be told; a Chinese, Japanese or Korean character counts three."""
 
 _NO_PROSE = re.compile(
     r"```.*?(?:```|\Z)|`[^`\n]*`|https?://\S+|\\\(.{0,1000}?\\\)|\\\[.{0,1000}?\\\]|\$[^$\n]*\$|<[^<>\n]{1,40}>",
     re.DOTALL,
 )
+
+
+_DENSE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 
 
 def language_of(text: str) -> str | None:
@@ -25,7 +30,7 @@ def language_of(text: str) -> str | None:
         SteelyardError: if py3langid is not installed.
     """
     prose = _NO_PROSE.sub(" ", text)
-    if sum(map(str.isalpha, prose)) < LETTERS:
+    if sum(map(str.isalpha, prose)) + 2 * len(_DENSE.findall(prose)) < LETTERS:
         return None
     return str(_classifier().classify(prose)[0])
 
@@ -79,8 +84,7 @@ def _same(ours: str | None, asked: str | None) -> float | Verdict:
 def _asked(prompt: Prompt) -> str:
     if isinstance(prompt, str):
         return prompt
-    texts = [message["content"] for message in prompt if message.get("role") == "user"]
-    last = texts[-1] if texts else ""
-    if isinstance(last, str):
-        return last
-    return " ".join(part.get("text", "") for part in last if part.get("type") == "text")
+    if not isinstance(prompt, (list, tuple)) or not all(isinstance(message, Mapping) for message in prompt):
+        raise SteelyardError(f"the prompt is {prompt!r:.60}; it must be a text or chat messages")
+    texts = [content_text(message.get("content")) for message in prompt if message.get("role") == "user"]
+    return texts[-1] if texts else ""
