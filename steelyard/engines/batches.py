@@ -61,7 +61,7 @@ def answer_openrlhf(reward: Expression, body: bytes, *, form: OpenRLHF) -> Answe
 
     Source: OpenRLHF's openrlhf/utils/agent.py and openrlhf/cli/serve_rm.py.
     """
-    return _answered(reward, body, lambda batch: rollouts_of_queries(batch, form), _openrlhf)
+    return _answered(reward, body, lambda batch: rollouts_of_queries(batch, form), openrlhf_fields)
 
 
 def _answered(
@@ -115,7 +115,12 @@ def _plain(scores: Scores) -> dict[str, Any]:
     }
 
 
-def _openrlhf(scores: Scores) -> dict[str, Any]:
+def openrlhf_fields(scores: Scores) -> dict[str, Any]:
+    """`rewards`, `scores` and `extra_logs` of `answer_openrlhf`.
+
+    Raises:
+        SteelyardError: for a row without a verdict.
+    """
     unknown = np.isnan(scores.values)
     if unknown.any():
         row = int(unknown.argmax())

@@ -186,6 +186,20 @@ def test_a_program_cannot_stand_in_for_the_tests_names(worker: Worker) -> None:
 
 
 @needs_bubblewrap
+def test_a_function_that_the_program_binds_anew_is_the_new_one(worker: Worker) -> None:
+    program = "def f(): return 1\ndef start():\n    global f\n    f = lambda: 2"
+    assert worker.judge(program, ["start()\nassert f() == 2"]).passed == (True,)
+    assert (
+        worker.judge("def f(): return 1", ["f = lambda: 3\nassert f() == 3", "assert f() == 3"]).passed == (True,) * 2
+    )
+
+
+def test_a_program_is_told_only_names_that_the_tests_want_of_it(worker: Worker) -> None:
+    tells = "import sys\nnames = sys._getframe(1).f_locals['names']\ndef f(x): return names\ndef told(): return names"
+    tests = ["secret = 7\nfor each in (1,):\n    assert f(secret) == ['f', 'told']", "assert told() == ['f', 'told']"]
+    assert worker.judge(tells, tests).passed == (True, True)
+
+
 def test_only_plain_values_where_objects_are_refused(worker: Worker) -> None:
     program = "class A:\n def startswith(self, x): return True\ndef f(): return A()\ndef g(): return 'abc'"
     tests = ["assert f().startswith('a')", "assert g().startswith('a')"]

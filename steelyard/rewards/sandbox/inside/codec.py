@@ -1,4 +1,4 @@
-"""Plain data as JSON and back: all that ever passes between a program and its judge, so nothing needs to be trusted."""
+"""Plain data as JSON and back: all that a program ever sends to its judge, so nothing of it needs to be trusted."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import datetime
 import decimal
 import fractions
 import json
+import marshal
 import os
 import select
 import struct
@@ -161,9 +162,20 @@ def restore(old: Any, new: Any) -> Any:
     return old
 
 
+_write = json.JSONEncoder(separators=(",", ":")).encode
+
+
 def send(link: int, message: Any) -> None:
     """Write one message to a descriptor: its length, then JSON in ASCII."""
-    data = json.dumps(message, separators=(",", ":")).encode("ascii")
+    _send(link, _write(message).encode("ascii"))
+
+
+def tell(link: int, message: Any) -> None:
+    """Write one message to a program, which can trust us: as `marshal` has it, quicker and on fewer pages of memory."""
+    _send(link, marshal.dumps(message))
+
+
+def _send(link: int, data: bytes) -> None:
     data = _LENGTH.pack(len(data)) + data
     written = os.write(link, data)
     while written < len(data):
@@ -185,6 +197,16 @@ def receive(link: int, limit: int, *, deadline: float | None = None) -> Any:
         return json.loads(_exactly(link, length, deadline))
     except (ValueError, RecursionError) as error:
         raise BadMessage(f"no JSON: {error}") from None
+
+
+def told(link: int) -> Any:
+    """Read what the judge told; only a program may, as `marshal` is safe with data that one trusts and no other.
+
+    Raises:
+        EOFError: if the judge has gone.
+    """
+    (length,) = _LENGTH.unpack(_exactly(link, _LENGTH.size, None))
+    return marshal.loads(_exactly(link, length, None))
 
 
 def _exactly(link: int, count: int, deadline: float | None) -> bytes:

@@ -10,7 +10,7 @@ from typing import Any
 
 _NEW_PID, _DETACH = 0x20000000, 2
 _NOSUID_NODEV = 2 | 4
-_SET_SECCOMP, _SET_NO_NEW_PRIVS, _GET_NO_NEW_PRIVS, _CAPABILITY_VERSION = 22, 38, 39, 0x20080522
+_SET_SECCOMP, _SET_NO_NEW_PRIVS, _CAPABILITY_VERSION = 22, 38, 0x20080522
 DESCRIPTORS = 64
 """How many a process may have open."""
 
@@ -70,13 +70,19 @@ def _at_most(name: int, ceiling: int, process: int = 0) -> None:
 
 
 class Lock:
-    """Gives up every capability and every refused system call, for good. Made before it is needed, to be quick."""
+    """Gives up every capability and every refused system call, for good.
+
+    All that a fork can inherit is done when it is made: no new privileges, for the calling process and all it starts.
+
+    Raises:
+        OSError: if the kernel refuses.
+    """
 
     def __init__(self, filter_: bytes) -> None:
-        self.filter = _Filter(len(filter_) // 8, filter_)
-        self.header, self.nothing = _Header(_CAPABILITY_VERSION, 0), (ctypes.c_uint32 * 6)()
-        self.capset, self.prctl = _libc.capset, _libc.prctl  # found once, not in every fork
-        self.prctl(_GET_NO_NEW_PRIVS, 0, 0, 0, 0)
+        _must(_libc.prctl(_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no new privileges")
+        self.filter, self.header = _Filter(len(filter_) // 8, filter_), _Header(_CAPABILITY_VERSION, 0)
+        self.capset, self.no_capabilities = _libc.capset, (ctypes.byref(self.header), (ctypes.c_uint32 * 6)())
+        self.prctl, self.refused = _libc.prctl, (_SET_SECCOMP, 2, ctypes.byref(self.filter), 0, 0)
 
     def __call__(self) -> None:
         """Lock the calling process.
@@ -84,9 +90,8 @@ class Lock:
         Raises:
             OSError: if the kernel refuses.
         """
-        _must(self.capset(ctypes.byref(self.header), self.nothing), "dropping capabilities")
-        _must(self.prctl(_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no new privileges")
-        _must(self.prctl(_SET_SECCOMP, 2, ctypes.byref(self.filter), 0, 0), "the filter on system calls")
+        _must(self.capset(*self.no_capabilities), "dropping capabilities")
+        _must(self.prctl(*self.refused), "the filter on system calls")
 
 
 def nothing_open() -> None:

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import CodeType
-from typing import Any
+from typing import Any, NamedTuple
 
 from steelyard.rewards.sandbox.inside.codec import receive, send
 from steelyard.rewards.sandbox.inside.remote import Session, Unsupported
@@ -69,9 +69,31 @@ def modules_meant(trees: Sequence[ast.AST]) -> frozenset[str]:
     return frozenset({name.id for name in before_a_dot} - alone) & sys.stdlib_module_names
 
 
+def _free(trees: Sequence[ast.AST]) -> frozenset[str]:
+    """Names that the tests use and never bind."""
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    used = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    bound = {node.id for node in nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
+    bound |= {node.arg for node in nodes if isinstance(node, ast.arg)}
+    bound |= {getattr(node, "name", None) or "" for node in nodes}  # functions, classes, exceptions, imports, patterns
+    return frozenset(used - bound)
+
+
+class Tests(NamedTuple):
+    """Tests as code.
+
+    Attributes:
+        codes: one a test; modules: of the standard library that they mean; names: that the program may have to give.
+    """
+
+    codes: list[CodeType]
+    modules: frozenset[str]
+    names: list[str]
+
+
 @functools.lru_cache(maxsize=64)
-def compiled(tests: tuple[str, ...]) -> tuple[list[CodeType], frozenset[str]]:
-    """The tests as code, and the modules they mean; kept, as a group's programs share their tests.
+def compiled(tests: tuple[str, ...]) -> Tests:
+    """The tests as code; kept, as a group's programs share their tests.
 
     Raises:
         Unsupported: naming the test that is no Python.
@@ -82,14 +104,17 @@ def compiled(tests: tuple[str, ...]) -> tuple[list[CodeType], frozenset[str]]:
             trees.append(ast.parse(test))
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             raise Unsupported(f"test {number} is no Python: {error}") from None
-    return [compile(tree, f"<test {n}>", "exec") for n, tree in enumerate(trees)], modules_meant(trees)
+    codes = [compile(tree, f"<test {n}>", "exec") for n, tree in enumerate(trees)]
+    modules = modules_meant(trees)
+    return Tests(codes, modules, sorted(name for name in _free(trees) - modules if not hasattr(builtins, name)))
 
 
 class Judge:
     """Runs one program's tests. The program is started anew where it ended, or a test's time was up.
 
     Args:
-        more: gives a link to a fresh process; job: program, tests, limits, and whether objects may come back.
+        more: gives a link to a fresh process, ends the one before; job: program, tests, limits, and whether objects may
+            come back.
     """
 
     def __init__(self, more: Callable[[], int], job: Mapping[str, Any]) -> None:
@@ -102,30 +127,30 @@ class Judge:
     def verdict(self) -> dict[str, Any]:
         """`tests`: for each, whether it passed and why not; or `error`, where a test itself is at fault."""
         try:
-            codes, modules = compiled(tuple(self.tests))
-            return {"tests": self._run_all(codes, Names(self, modules))}
+            tests = compiled(tuple(self.tests))
+            return {"tests": self._run_all(tests, Names(self, tests.modules))}
         except Unsupported as error:
             return {"error": str(error)}
 
-    def _run_all(self, codes: Sequence[CodeType], names: Names) -> list[tuple[bool, str]]:
+    def _run_all(self, tests: Tests, names: Names) -> list[tuple[bool, str]]:
         outcomes: list[tuple[bool, str]] = []
-        trouble = self._load()
-        for code in codes:
+        trouble = self._load(tests.names)
+        for code in tests.codes:
             if time.monotonic() > self.deadline:
                 outcomes.append((False, "timed out: no time is left for this test"))
                 continue
             if not trouble and self.session.gone:
-                trouble = self._load()
+                trouble = self._load(tests.names)
             why = f"loading: {trouble}" if trouble else self._attempt(lambda: builtins.exec(code, names))  # noqa: B023
             outcomes.append((not why, why))
         return outcomes
 
-    def _load(self) -> str:
-        """The program in a fresh process: an empty text, or why it does not load."""
+    def _load(self, names: Sequence[str]) -> str:
+        """The program in a fresh process: an empty text, or why it does not load; tests may ask for `names`."""
         self.close()
         self.link = self.more()
         self.session = Session(self.link, limit=self.limits["output"], objects=self.objects)
-        return self._attempt(lambda: self.session.ask("load", self.program))
+        return self._attempt(lambda: self.session.load(self.program, names))
 
     def close(self) -> None:
         """Leave the program."""

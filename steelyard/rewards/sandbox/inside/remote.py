@@ -5,10 +5,10 @@ from __future__ import annotations
 import builtins
 import operator
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
-from steelyard.rewards.sandbox.inside.codec import BadMessage, decode, encode, receive, restore, send
+from steelyard.rewards.sandbox.inside.codec import BadMessage, decode, encode, receive, restore, tell
 
 
 class Gone(BaseException):
@@ -185,6 +185,11 @@ class Session:
         self.names: dict[str, Remote] = {}
         self.only_plain = self.gone = False
 
+    def load(self, program: str, names: Sequence[str]) -> None:
+        """Run the program; what it has under these names and can be called is not asked for again."""
+        found = _expect(dict, self.ask("load", program, list(names)))
+        self.names = {name: value for name, value in found.items() if name in names and isinstance(value, Remote)}
+
     def named(self, name: str) -> Any:
         """One of the program's names; asked once for a function or class.
 
@@ -225,7 +230,7 @@ class Session:
         if request == "call" or (request == "operate" and args[0] in _CHANGING):
             self.held.clear()
         self._send([request, *[encode(arg, self._refer) for arg in args]])
-        self.only_plain = not self.objects and request != "get"
+        self.only_plain = not self.objects and request not in ("get", "load")
         try:
             value, error = self._answer(args)
         except (EOFError, BadMessage, RecursionError, MemoryError) as trouble:
@@ -289,7 +294,7 @@ class Session:
 
     def _send(self, message: Any) -> None:
         try:
-            send(self.link, message)
+            tell(self.link, message)
         except OSError as error:
             self._end(error)
 

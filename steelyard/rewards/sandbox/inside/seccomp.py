@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import struct
+from collections.abc import Sequence
 
 _ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
 _EPERM, _ENOSYS = 1, 38
@@ -33,12 +34,18 @@ _SPECIAL = {"clone": (56, 220), "clone3": (435, 435), "fork": (57, None), "vfork
 _ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7), "arm64": (1, 0xC00000B7)}
 
 
+_STEP = 8
+
+
 def _step(code: int, value: int, then: int = 0, otherwise: int = 0) -> bytes:
     return struct.pack("=HBBI", code, then, otherwise, value)
 
 
 def program(*, forks: bool = False) -> bytes:
     """The filter as BPF: denied calls give EPERM, foreign architectures kill; sockets are local ones only.
+
+    A binary search by number: the kernel runs a new filter once for each of its calls, to remember those it allows, so
+    that the longest way through it is a cost of every program.
 
     Args:
         forks: whether new processes may be made; threads always may.
@@ -50,24 +57,42 @@ def program(*, forks: bool = False) -> bytes:
     if machine not in _ARCHITECTURES:
         raise OSError(f"the sandbox's filter knows x86_64 and aarch64, not {machine}")
     column, architecture = _ARCHITECTURES[machine]
-    numbers = {name: row[column] for name, row in (_DENIED | _SPECIAL).items()}
-    deny = _step(_RETURN, _ERRNO | _EPERM)
-    steps = [_step(_LOAD, _ARCHITECTURE), _step(_EQUAL, architecture, 1), _step(_RETURN, _KILL), _step(_LOAD, _NUMBER)]
-    if column == 0:
-        steps += [_step(_AT_LEAST, _X32, 0, 1), deny]
+    allow, deny = _step(_RETURN, _ALLOW), _step(_RETURN, _ERRNO | _EPERM)
     refused = [*_DENIED, *(() if forks else ("fork", "vfork"))]
-    for number in (numbers[name] for name in refused):
-        if number is not None:
-            steps += [_step(_EQUAL, number, 0, 1), deny]
-    allowed = _step(_ANY_BIT, _NAMESPACES, 0, 1) if forks else _step(_ANY_BIT, _CLONE_THREAD, 1, 0)
-    steps += [_step(_EQUAL, _known(numbers["clone3"]), 0, 1), _step(_RETURN, _ERRNO | _ENOSYS)]
-    steps += [_step(_EQUAL, _known(numbers["clone"]), 0, 3), _step(_LOAD, _ARGUMENT)]
-    steps += [allowed, deny, _step(_LOAD, _NUMBER)]
-    steps += [_step(_EQUAL, _known(numbers["socket"]), 0, 3), _step(_LOAD, _ARGUMENT)]
-    steps += [_step(_EQUAL, _AF_UNIX, 1, 0), deny, _step(_RETURN, _ALLOW)]
-    return b"".join(steps)
+    answers = {(_DENIED | _SPECIAL)[name][column]: deny for name in refused}
+    kind = _step(_ANY_BIT, _NAMESPACES, 1) if forks else _step(_ANY_BIT, _CLONE_THREAD, 0, 1)
+    answers |= {
+        _SPECIAL["clone3"][column]: _step(_RETURN, _ERRNO | _ENOSYS),
+        _SPECIAL["clone"][column]: _step(_LOAD, _ARGUMENT) + kind + allow + deny,
+        _SPECIAL["socket"][column]: _step(_LOAD, _ARGUMENT) + _step(_EQUAL, _AF_UNIX, 0, 1) + allow + deny,
+    }
+    if column == 0:
+        answers |= {_X32: deny}
+    known = {number: answer for number, answer in answers.items() if number is not None}
+    ranges = [(0, allow)]
+    for number in sorted(known):
+        after = known[number] if number == _X32 else allow
+        ranges += [(number, known[number]), (number + 1, after)]
+    return (
+        _step(_LOAD, _ARCHITECTURE) + _step(_EQUAL, architecture, 1) + _step(_RETURN, _KILL)
+        + _step(_LOAD, _NUMBER) + _search(_merged(ranges))
+    )  # fmt: skip
 
 
-def _known(number: int | None) -> int:
-    assert number is not None
-    return number
+def _merged(ranges: Sequence[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+    """Ranges, by their first number, without those that are empty or answer as the one before."""
+    last = dict(ranges)
+    found: list[tuple[int, bytes]] = []
+    for first, answer in sorted(last.items()):
+        if not found or found[-1][1] != answer:
+            found.append((first, answer))
+    return found
+
+
+def _search(ranges: Sequence[tuple[int, bytes]]) -> bytes:
+    """Steps that answer as the range does in which the loaded number lies."""
+    if len(ranges) == 1:
+        return ranges[0][1]
+    middle = len(ranges) // 2
+    low, high = _search(ranges[:middle]), _search(ranges[middle:])
+    return _step(_AT_LEAST, ranges[middle][0], len(low) // _STEP) + low + high

@@ -12,7 +12,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from steelyard.rewards.sandbox.inside.codec import decode, encode, receive, send
+from steelyard.rewards.sandbox.inside.codec import decode, encode, send, told
 
 PROGRAM = "program"
 _PLAIN = (int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset)
@@ -55,11 +55,11 @@ class Servant:
     """Answers the judge's requests one after another.
 
     Args:
-        link: the descriptor to the judge; limit: characters that the program may print.
+        link: the descriptor to the judge; limit: characters that the program may print; folder: where it runs.
     """
 
-    def __init__(self, link: int, limit: int) -> None:
-        self.link = link
+    def __init__(self, link: int, limit: int, folder: str) -> None:
+        self.link, self.folder = link, folder
         self.module = types.ModuleType(PROGRAM)
         self.objects: list[Any] = []
         self.numbers: dict[int, int] = {}
@@ -78,7 +78,7 @@ class Servant:
     def serve_one(self) -> None:
         """One request; ends the process where the judge has left."""
         try:
-            request = receive(self.link, 1 << 30)
+            request = told(self.link)
         except EOFError:
             os._exit(0)
         send(self.link, self._answer(request))
@@ -116,7 +116,7 @@ class Servant:
         data = [encode(list(args), self._refer), encode(kwargs, self._refer)]
         send(self.link, ["back", number, *data, self.printed.taken()])
         while True:
-            message = receive(self.link, 1 << 30)
+            message = told(self.link)
             if message[0] == "returned":
                 return decode(message[1], self._resolve)
             if message[0] == "raised":
@@ -152,9 +152,12 @@ class Servant:
             return operator.attrgetter(data[1])(importlib.import_module(data[0]))
         raise TypeError(f"no value has the tag {tag!r}")
 
-    def load(self, source: str) -> None:
-        """Run the program from top to bottom."""
-        builtins.exec(compile(source, "<program>", "exec"), self.module.__dict__)
+    def load(self, source: str, names: list[str]) -> dict[str, Any]:
+        """Run the program from top to bottom; those of the names that stand for something to be called, and will."""
+        os.chdir(self.folder)
+        space = self.module.__dict__
+        builtins.exec(compile(source, "<program>", "exec"), space)
+        return {} if "global" in source else {name: space[name] for name in names if callable(space.get(name))}
 
     def get(self, name: str) -> Any:
         """One of the program's names."""

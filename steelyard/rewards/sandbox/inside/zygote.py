@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from steelyard.rewards.sandbox.inside import jail, seccomp
-from steelyard.rewards.sandbox.inside.codec import receive, send
+from steelyard.rewards.sandbox.inside.codec import receive, tell
 from steelyard.rewards.sandbox.inside.judge import judge
 from steelyard.rewards.sandbox.inside.servant import Servant
 
@@ -63,14 +63,14 @@ class Zygote:
         self.report, self.limits, self.caged = report, limits, caged
         self.lock = jail.Lock(seccomp.program(forks=limits["processes"] > 1) if caged else b"")
         self.own = os.pidfd_open(os.getpid()) if caged else -1
-        self.servant = Servant(_LINK, limits["output"])
+        self.servant = Servant(_LINK, limits["output"], TEMPORARY)
         self.judge = self.program = 0
         self.spare: tuple[int, int] | None = None
         self.untouched: Any = None
 
     def serve(self) -> None:
         """Until the host or the judge leaves."""
-        os.chdir(TEMPORARY)
+        os.chdir("/")
         self._clean()
         self._rehearse()
         self.servant.settle()
@@ -88,12 +88,12 @@ class Zygote:
     def _rehearse(self) -> None:
         """Serve a program of our own here: a fork finds warm what each would else make for itself, page by page."""
         ours, theirs = socket.socketpair()
-        requests = (["load", _LIKELY], ["get", "f"], ["call", ["object", 0], ["list", ["list", 1, 2]], ["dict"]])
+        requests = (["load", _LIKELY, ["list", "f"]], ["call", ["object", 0], ["list", ["list", 1, 2]], ["dict"]])
         with ours, theirs:
             for _ in range(30):
-                servant = Servant(theirs.fileno(), self.limits["output"])
+                servant = Servant(theirs.fileno(), self.limits["output"], "/")
                 for request in requests:
-                    send(ours.fileno(), request)
+                    tell(ours.fileno(), request)
                     servant.serve_one()
                     receive(ours.fileno(), _MANY)
 
@@ -124,13 +124,14 @@ class Zygote:
 
     def _end_program(self) -> None:
         """End the program that ran, with all that it started and wrote."""
-        if self.program:
-            _end(self.program)
-            self.program = 0
-            if self._clean() and self.spare:  # it stood in the folder that is gone
-                _end(self.spare[0])
-                os.close(self.spare[1])
-                self.spare = None
+        program, self.program = self.program, 0
+        if program:
+            os.kill(program, signal.SIGKILL)
+            if not self.caged:  # in a cage its namespace ended with it; here its group has to
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(program, signal.SIGKILL)
+            os.waitpid(program, 0)
+            self._clean()
 
     def _start_program(self) -> tuple[int, int]:
         """A process that waits for a program, and the judge's end of the link to it."""
@@ -161,22 +162,11 @@ class Zygote:
         if self.caged:
             self.lock()
 
-    def _clean(self) -> bool:
-        """An empty /tmp; whether it is a new one, as anything in it, or it, was touched."""
-        if not self.caged or not (_state(TEMPORARY) != self.untouched or os.listdir(TEMPORARY)):
-            return False
-        os.chdir("/")
-        jail.fresh_folder(TEMPORARY, self.limits["files"])
-        os.chdir(TEMPORARY)
-        self.untouched = _state(TEMPORARY)
-        return True
-
-
-def _end(program: int) -> None:
-    os.kill(program, signal.SIGKILL)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(program, signal.SIGKILL)  # in a cage its namespace ended with it; elsewhere its group has to
-    os.waitpid(program, 0)
+    def _clean(self) -> None:
+        """An empty /tmp: a new one, as soon as anything in it, or it, was touched."""
+        if self.caged and (_state(TEMPORARY) != self.untouched or os.listdir(TEMPORARY)):
+            jail.fresh_folder(TEMPORARY, self.limits["files"])
+            self.untouched = _state(TEMPORARY)
 
 
 def _fresh_link(requests: socket.socket) -> int:
