@@ -35,7 +35,7 @@ class Node:
         name: the expression as it was written.
         value: of the row, None without a verdict; status: what became of it.
         role: what it is to the node above: `weight 0.8`, `by`, …
-        note: what the node itself did, for a reader: which side of a gate counted.
+        note: what the node itself did, for a reader: which side of a gate counted, why there is no value.
         parts: further numbers that it gives beside its value.
         operands: one level down.
     """
@@ -69,7 +69,7 @@ def _node(reward: Expression, rollouts: Rollouts, memo: Memo, role: str = "") ->
     value, status = numbers(scores.values)[0], status_name(np.asarray(scores.status)[0])
     node = Node(_kind(reward), repr(reward), value, status, role, operands=operands)
     node.parts = {} if isinstance(reward, Constant) else _own_parts(reward, scores, memo)
-    node.note = _note(reward, operands)
+    node.note = _note(reward, operands) or ("" if scores.notes is None else scores.notes[0])
     return node
 
 

@@ -391,7 +391,8 @@ class RowReward(Expression):
         values = np.asarray([outcome.value for outcome in outcomes], np.float32)
         seconds = np.asarray([outcome.seconds for outcome in outcomes], np.float64)
         status = np.asarray([outcome.status for outcome in outcomes], np.int8)
-        return Scores(values, status, parts={self.base: values}, seconds={self.base: seconds})
+        notes = np.asarray([outcome.error or outcome.note for outcome in outcomes], object)
+        return Scores(values, status, parts={self.base: values}, seconds={self.base: seconds}, notes=notes)
 
     def _judged(self, names: list[str], columns: list[Sequence[Any]], count: int) -> list[Outcome]:
         """One outcome a row; a row whose completion should be a text and is none fails without being judged."""

@@ -24,12 +24,13 @@ LARGEST = float(np.finfo(np.float32).max)
 
 
 class Outcome(NamedTuple):
-    """One row's value (NaN: none), what became of it, what it took, and why it failed if it did."""
+    """One row's value (NaN: none), what became of it, what it took, why it failed if it did, why it has none."""
 
     value: float
     status: Status
     seconds: float
     error: str = ""
+    note: str = ""
 
 
 def judge_row(
@@ -39,12 +40,14 @@ def judge_row(
     judge: Callable[..., Any] = _found(*function) if isinstance(function, tuple) else function
     start = time.perf_counter()
     try:
-        value, status = _read(judge(**dict(zip(names, row, strict=True)), **options))
+        result = judge(**dict(zip(names, row, strict=True)), **options)
+        value, status = _read(result)
     except SteelyardError as error:
         return Outcome(math.nan, Status.FAILED, time.perf_counter() - start, str(error))
     except (Exception, SystemExit) as error:  # sys.exit in a reward is a fault of it, not the end of a run
         return Outcome(math.nan, Status.FAILED, time.perf_counter() - start, f"{type(error).__name__}: {error}")
-    return Outcome(value, status, time.perf_counter() - start)
+    note = result.text if isinstance(result, Verdict) and value != value else ""
+    return Outcome(value, status, time.perf_counter() - start, note=note)
 
 
 def _read(result: Any) -> tuple[float, Status]:
