@@ -394,12 +394,7 @@ class Scores:
             self.status = np.where(np.isnan(self.values), Status.FAILED, Status.SCORED).astype(np.int8)
         self.status = np.asarray(self.status, np.int8)
         n = len(self.values)
-        fields = {
-            "status": self.status,
-            "steps": self.steps,
-            "confidence": self.confidence,
-            "notes": self.notes,
-        } | self.parts
+        fields = {name: getattr(self, name) for name in ("status", "steps", "confidence", "notes")} | self.parts
         fields |= {f"seconds of {name}": array for name, array in self.seconds.items()}
         for name, array in fields.items():
             if array is not None and len(array) != n:

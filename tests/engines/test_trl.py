@@ -58,7 +58,7 @@ def test_chat_completions_become_their_text() -> None:
     parts = [{"type": "text", "text": "a"}, {"type": "image"}, {"type": "text", "text": "b"}]
     assert completion_text([{"role": "assistant", "content": "hi"}]) == "hi"
     assert completion_text([{"role": "assistant", "content": parts}]) == "ab"
-    assert completion_text([{"role": "assistant", "content": None}, {"role": "tool", "content": "4"}]) == "\n4"
+    assert completion_text([{"role": "assistant", "content": None}, {"role": "tool", "content": "4"}]) == ""
     prompt = [{"role": "user", "content": "?"}]
     chat = [[{"role": "assistant", "content": "b"}]]
     assert to_trl(exact)(prompts=[prompt], completions=chat, answer=["b"]) == [1.0]

@@ -55,3 +55,11 @@ def test_a_few_chinese_characters_have_a_language() -> None:
 def test_a_prompt_that_is_none_is_told(prompt: Any) -> None:
     with pytest.raises(SteelyardError, match=r"prompt is|chat message holds"):
         score_one(same_language, completion="Hello my good friend there", prompt=prompt)
+
+
+@pytest.mark.parametrize("text", ["A banana is a fruit.", "Google > Microsoft < Nintendo < Sony < EA."])
+def test_a_short_text_that_looks_a_little_like_another_language_is_left_out(text: str) -> None:
+    scores = score_one(language_is, completion=text, language="en")
+    assert scores.status == [Status.NOT_APPLICABLE] and math.isnan(scores.values[0])
+    scores = score_one(same_language, completion="Hello, how are you doing today?", prompt=text)
+    assert scores.status == [Status.NOT_APPLICABLE]
