@@ -15,7 +15,7 @@ FILES = sorted(HOUSE.rglob("*.py"))
 
 FLOORS = {
     "types": 0,
-    "text_scores": 0,
+    "json_lines": 0,
     "__init__": 0,
     "perturb": 1,
     "environments": 1,
@@ -32,7 +32,7 @@ FLOORS = {
 """Part of the house to floor: imports point down, or stay within a part."""
 
 SIDEWAYS = {
-    ("text_scores", "types"),
+    ("json_lines", "types"),
     ("audits", "worlds"),
     ("worlds", "learn"),
     ("methods", "report"),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from steelyard.json_lines import json_lines
 from steelyard.rewards.answers import ACCURACY, INSTRUCTION
 from steelyard.types import Array, Sample, SteelyardError
 
@@ -29,7 +29,7 @@ def load_questions(videos: Path, questions: Path, *, frames: int, size: int) -> 
         raise SteelyardError(f"there is no folder {videos}; give the one that holds the videos")
     clips: dict[str, Array] = {}
     samples: dict[str, Sample] = {}
-    for number, row in _rows(questions):
+    for number, row in json_lines(questions):
         where = f"{questions}, line {number}"
         _check(row, where)
         name = row["video"]
@@ -61,24 +61,6 @@ def as_sample(row: dict[str, Any], clip: Array, *, default_id: str = "") -> Samp
 def question_text(question: str, options: Sequence[str] = ()) -> str:
     """Question, options and the instruction to reason and answer, as the video world puts them."""
     return " ".join([question, *options, INSTRUCTION])
-
-
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    try:
-        lines = path.read_bytes().decode("utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "not UTF-8"
-        raise SteelyardError(f"the questions {path} cannot be read ({why}); a UTF-8 JSONL file is needed") from None
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise SteelyardError(f"{path}, line {number} is not JSON ({error}); one object a line is needed") from None
-        if not isinstance(row, dict):
-            raise SteelyardError(f"{path}, line {number} is a JSON {type(row).__name__}; one object a line is needed")
-        yield number, row
 
 
 def _check(row: dict[str, Any], where: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
 import json
@@ -10,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
 
+from steelyard.json_lines import json_object
 from steelyard.types import SteelyardError
 
 Form = Literal["jsonl", "jsonl.gz", "parquet"]
@@ -201,19 +203,8 @@ def rows_of(chunk: Chunk, path: Path) -> list[Row]:
     if not isinstance(chunk.data, list):
         rows: list[Row] = chunk.data.to_pylist()
         return rows
-    return [_json_object(line, path, number) for line, number in zip(chunk.data, chunk.numbers, strict=True)]
-
-
-def _json_object(line: bytes, path: Path, number: int) -> Row:
-    try:
-        row = json.loads(line.removeprefix(b"\xef\xbb\xbf"))
-    except ValueError as error:
-        raise SteelyardError(f"{where(path, number)}: this is not JSON ({error}); give one object a line") from None
-    except RecursionError:
-        raise SteelyardError(f"{where(path, number)}: this is nested too deeply; give one object a line") from None
-    if not isinstance(row, dict):
-        raise SteelyardError(f"{where(path, number)}: this is a JSON {type(row).__name__}; give one object a line")
-    return row
+    numbered = zip(chunk.data, chunk.numbers, strict=True)
+    return [json_object(line.removeprefix(codecs.BOM_UTF8), where(path, number)) for line, number in numbered]
 
 
 def packed(chunk: Chunk, rows: list[Row], added: dict[str, list[Any]], form: Form, path: Path) -> bytes:

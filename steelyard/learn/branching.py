@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from steelyard.environments import Environment
 from steelyard.learn.recipe import Candidate
-from steelyard.learn.trajectories import as_it_is, begun, check_agent, longer, on_main
+from steelyard.learn.trajectories import AsItIs, begun, check_agent, longer, on_main
 from steelyard.types import Array, Policy, Reward, Rollouts, Sample, Scores, SteelyardError, streams
 
 
@@ -90,7 +90,7 @@ def at_random() -> AtRandom:
 
 
 @dataclass(frozen=True)
-class TruncatedSteps:
+class TruncatedSteps(AsItIs):
     """See `truncated_steps`."""
 
     environment: Environment
@@ -99,14 +99,6 @@ class TruncatedSteps:
     budget: int
     select: Selection
     force: str = ""
-
-    def draw(self, sample: Sample, generator: np.random.Generator) -> Candidate:
-        """The sample as it is."""
-        return Candidate(sample)
-
-    def restore(self, sample: Sample, spec: Mapping[str, Any] | None) -> Candidate:
-        """The sample as it is; no change was stored."""
-        return as_it_is(sample, spec)
 
     def rollouts(self, policy: Policy, candidates: Sequence[Candidate], generator: np.random.Generator) -> Rollouts:
         """k candidates for every step of every question; `group` is the question, the column `step` the step."""

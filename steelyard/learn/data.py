@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 
+from steelyard.json_lines import json_lines
 from steelyard.types import Array, Prompt, Sample, SteelyardError
 
 RESERVED = frozenset({"id", "prompt", "messages", "videos", "image", "images"})
@@ -86,7 +86,7 @@ def load_samples(path: Path | str, *, frames: int = 16, size: int = 224, instruc
             not there, or repeats an id.
     """
     path = Path(path)
-    rows = [_row(fields, path.parent, where, number, instruction) for number, where, fields in _lines(path)]
+    rows = [_row(fields, path, number, instruction) for number, fields in json_lines(path)]
     if not rows:
         raise SteelyardError(f"{path} has no rows; give one JSON object a line")
     seen: dict[str, str] = {}
@@ -97,24 +97,8 @@ def load_samples(path: Path | str, *, frames: int = 16, size: int = 224, instruc
     return JsonlSamples(rows, frames=frames, size=size)
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str, dict[str, Any]]]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SteelyardError(f"{path} cannot be read ({error.__class__.__name__}); give a UTF-8 JSONL file") from None
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            where = f"{path}, line {number}"
-            try:
-                fields = json.loads(line)
-            except ValueError as error:
-                raise SteelyardError(f"{where}: this is not JSON ({error}); give one object a line") from None
-            if not isinstance(fields, dict):
-                raise SteelyardError(f"{where}: this is a JSON {type(fields).__name__}; give one object a line")
-            yield number, where, fields
-
-
-def _row(fields: dict[str, Any], folder: Path, where: str, number: int, instruction: str) -> _Row:
+def _row(fields: dict[str, Any], path: Path, number: int, instruction: str) -> _Row:
+    folder, where = path.parent, f"{path}, line {number}"
     prompt, named = _prompt(fields, where, instruction)
     videos = [*_paths(fields, ("video", "videos"), where), *named["video"]]
     images = [*_paths(fields, ("image", "images"), where), *named["image"]]

@@ -213,8 +213,26 @@ def _checked(brought: Sequence[str | None], count: int) -> Sequence[str | None]:
     return brought
 
 
+class AsItIs:
+    """A plan's way with samples that it never changes."""
+
+    def draw(self, sample: Sample, generator: np.random.Generator) -> Candidate:
+        """The sample as it is."""
+        return Candidate(sample)
+
+    def restore(self, sample: Sample, spec: Mapping[str, Any] | None) -> Candidate:
+        """The sample as it is.
+
+        Raises:
+            SteelyardError: if it was stored with a change.
+        """
+        if spec is not None:
+            raise SteelyardError(f"sample {sample.id!r} was stored with a change {dict(spec)} but the plan has none")
+        return Candidate(sample)
+
+
 @dataclass(frozen=True)
-class Trajectories:
+class Trajectories(AsItIs):
     """See `trajectories`."""
 
     environment: Environment
@@ -222,31 +240,12 @@ class Trajectories:
     budget: int
     force: str = ""
 
-    def draw(self, sample: Sample, generator: np.random.Generator) -> Candidate:
-        """The sample as it is."""
-        return Candidate(sample)
-
-    def restore(self, sample: Sample, spec: Mapping[str, Any] | None) -> Candidate:
-        """The sample as it is; no change was stored."""
-        return as_it_is(sample, spec)
-
     def rollouts(self, policy: Policy, candidates: Sequence[Candidate], generator: np.random.Generator) -> Rollouts:
         """n attempts for each candidate. See `attempts`."""
         return attempts(
             policy, [c.view for c in candidates], self.n,  # type: ignore[arg-type]
             environment=self.environment, budget=self.budget, generator=generator, force=self.force,
         )  # fmt: skip
-
-
-def as_it_is(sample: Sample, spec: Mapping[str, Any] | None) -> Candidate:
-    """A candidate without a change.
-
-    Raises:
-        SteelyardError: if one was stored.
-    """
-    if spec is not None:
-        raise SteelyardError(f"sample {sample.id!r} was stored with a perturbation {dict(spec)} but the plan has none")
-    return Candidate(sample)
 
 
 def trajectories(*, environment: Environment, n: int, budget: int, force: str = "") -> Trajectories:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy as copying
 import re
 from collections.abc import Callable, Sequence
 
@@ -10,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from steelyard.types import Actions, Array, Rollouts, Sample, SteelyardError, Streams, streams
+from steelyard.policies.copies import Copies
+from steelyard.types import Actions, Array, Rollouts, Sample, SteelyardError, Streams, check_attempts, streams
 
 
 class CategoricalNet(nn.Module):
@@ -104,7 +104,7 @@ class CategoricalPolicy:
     ) -> None:
         self.module, self.vocabularies = module, [list(words) for words in vocabularies]
         self.observe, self.render, self.read = observe, render, read
-        self.copies: dict[str, Net] = {}
+        self.copies = Copies()
 
     def sample(self, samples: Sequence[Sample], n: int, *, generator: Streams, greedy: bool = False) -> Rollouts:
         """n attempts for each sample; see `types.Policy`.
@@ -112,9 +112,7 @@ class CategoricalPolicy:
         Raises:
             SteelyardError: for no samples or no attempts.
         """
-        if not samples or n < 1:
-            asked = f"{len(samples)} samples and {n} attempts each were asked for"
-            raise SteelyardError(f"{asked}; both must be at least 1")
+        check_attempts(samples, n)
         steps = len(self.vocabularies)
         uniforms = np.concatenate([child.random((n, steps)) for child in streams(generator, len(samples))])
         with torch.inference_mode():
@@ -148,8 +146,6 @@ class CategoricalPolicy:
         Raises:
             SteelyardError: for a copy that was not made, or rollouts without tokens.
         """
-        if copy is not None and copy not in self.copies:
-            raise SteelyardError(f"the policy has no copy {copy!r}; call snapshot({copy!r}) first")
         if rollouts.actions is None or "tokens" not in rollouts.actions.data:
             raise SteelyardError("these rollouts hold no tokens; score rollouts that `sample` or `encode` returned")
         module = self.module if copy is None else self.copies[copy]
@@ -164,7 +160,7 @@ class CategoricalPolicy:
 
     def snapshot(self, name: str) -> None:
         """Keep a frozen copy of the policy as it is now."""
-        self.copies[name] = copying.deepcopy(self.module).requires_grad_(False)
+        self.copies.keep(name, self.module)
 
     def _encode(self, module: Net, samples: Sequence[Sample]) -> Tensor:
         return module.encoder(torch.from_numpy(np.stack([self.observe(sample) for sample in samples])))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy as copying
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -15,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
-from steelyard.types import Actions, Array, Rollouts, Sample, SteelyardError, Streams, streams
+from steelyard.policies.copies import Copies
+from steelyard.types import Actions, Array, Rollouts, Sample, SteelyardError, Streams, check_attempts, streams
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +111,7 @@ class ControlPolicy:
         patience: int = 100,
     ) -> None:
         self.module, self.observe, self.environment, self.patience = module, observe, environment, patience
-        self.copies: dict[str, GaussianChunks] = {}
+        self.copies = Copies()
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, **options: Any) -> ControlPolicy:
@@ -136,9 +136,7 @@ class ControlPolicy:
         Raises:
             SteelyardError: for no samples or no attempts.
         """
-        if not samples or n < 1:
-            asked = f"{len(samples)} samples and {n} attempts each were asked for"
-            raise SteelyardError(f"{asked}; both must be at least 1")
+        check_attempts(samples, n)
         rows = [sample for sample in samples for _ in range(n)]
         children = [child for child in streams(generator, len(samples)) for child in child.spawn(n)]
         group = np.repeat(np.arange(len(samples)), n)
@@ -169,8 +167,6 @@ class ControlPolicy:
         Raises:
             SteelyardError: for a copy that was not made, or rollouts without actions.
         """
-        if copy is not None and copy not in self.copies:
-            raise SteelyardError(f"there is no copy {copy!r}; make it with snapshot({copy!r})")
         if rollouts.actions is None:
             raise SteelyardError("rollouts without actions have no log-probabilities; sample or encode them")
         module = self.module if copy is None else self.copies[copy]
@@ -184,7 +180,7 @@ class ControlPolicy:
 
     def snapshot(self, name: str) -> None:
         """Keep a frozen copy of the policy as it is now."""
-        self.copies[name] = copying.deepcopy(self.module).requires_grad_(False)
+        self.copies.keep(name, self.module)
 
     def _observed(self, samples: Sequence[Sample]) -> Array:
         return np.stack([np.asarray(self.observe(sample), np.float32) for sample in samples])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy as copying
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -12,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from steelyard.policies.copies import Copies
 from steelyard.policies.kernels import Kernel, complete, completion_grid, sde
 from steelyard.policies.lora import adapter_off, adapter_untouched
-from steelyard.types import Actions, Array, Rollouts, Sample, SteelyardError, Streams, streams
+from steelyard.types import Actions, Array, Rollouts, Sample, SteelyardError, Streams, check_attempts, streams
 
 Condition: TypeAlias = tuple[Tensor, ...]
 """What the network is told of the prompts: tensors whose first axis is the row."""
@@ -90,7 +90,7 @@ class DenoisingPolicy:
             raise SteelyardError("the evaluation's kernel draws noise; give a deterministic one, as ode(sigmas)")
         self.backbone, self.evaluation, self.guidance = backbone, evaluation, guidance
         self.trained, self.shared_start, self.batch = trained, shared_start, batch
-        self.copies: dict[str, nn.Module | None] = {}
+        self.copies = Copies()
         self.calls = 0
         self.use_kernel(kernel)
 
@@ -119,9 +119,7 @@ class DenoisingPolicy:
         Raises:
             SteelyardError: for no samples or no attempts.
         """
-        if not samples or n < 1:
-            asked = f"{len(samples)} samples and {n} attempts each were asked for"
-            raise SteelyardError(f"{asked}; both must be at least 1")
+        check_attempts(samples, n)
         kernel = self.evaluation if greedy else self.kernel
         group = np.repeat(np.arange(len(samples)), n)
         noise = self._noise(kernel, streams(generator, len(samples)), n)
@@ -205,8 +203,10 @@ class DenoisingPolicy:
 
     def snapshot(self, name: str) -> None:
         """Keep a frozen copy of the policy as it is now; an adapter that changes nothing yet needs none."""
-        untouched = adapter_untouched(self.module)
-        self.copies[name] = None if untouched else copying.deepcopy(self.module).requires_grad_(False)
+        if adapter_untouched(self.module):
+            self.copies[name] = None
+        else:
+            self.copies.keep(name, self.module)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the model as its backbone can load it again.
@@ -275,8 +275,6 @@ class DenoisingPolicy:
         return self._guided(x, time, condition)
 
     def _guided(self, x: Tensor, time: Tensor, condition: Condition, copy: str | None = None) -> Tensor:
-        if copy is not None and copy not in self.copies:
-            raise SteelyardError(f"the policy has no copy {copy!r}; call snapshot({copy!r}) first")
         module = self.module if copy is None else self.copies[copy]
         with adapter_off(self.module) if module is None else nullcontext():
             predicted = self._predict(module or self.module, x, time, condition)

@@ -13,12 +13,23 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from steelyard.policies.causal import Encoded, PromptBatch, PromptMemory, collate, score_full, score_shared
+from steelyard.policies.copies import Copies
 from steelyard.policies.loading import load_parts
 from steelyard.policies.lora import LoRA, adapter_off, adapter_untouched, base_model
 from steelyard.policies.sampling import Sampling, decode, draw_uniforms, stop_check
 from steelyard.policies.texts import ROWS_AT_ONCE, pieces, tokenise
-from steelyard.text_scores import TextScores, overlapping
-from steelyard.types import Actions, Array, Rollouts, Sample, SteelyardError, Streams, streams
+from steelyard.types import (
+    Actions,
+    Array,
+    Rollouts,
+    Sample,
+    SteelyardError,
+    Streams,
+    TextScores,
+    check_attempts,
+    overlapping,
+    streams,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +46,7 @@ class LanguagePolicy:
 
     def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, sampling: Sampling) -> None:
         self.module, self.tokenizer, self.sampling = model, tokenizer, sampling
-        self._copies: dict[str, Any] = {}
+        self._copies = Copies()
         self._encoded = PromptMemory()
 
     @classmethod
@@ -103,10 +114,7 @@ class LanguagePolicy:
         Raises:
             SteelyardError: if a prompt and `max_tokens` do not fit into the model's context.
         """
-        if not samples or n < 1:
-            raise SteelyardError(
-                f"{len(samples)} samples and {n} completions each were asked for; both must be at least 1"
-            )
+        check_attempts(samples, n)
         uniforms = draw_uniforms(streams(generator, len(samples)), n, self.sampling.max_tokens)
         prompts = self._prompts(samples, room=self.sampling.max_tokens)
         with _evaluating(self.module) as model:
@@ -329,10 +337,6 @@ class LanguagePolicy:
 
     @contextmanager
     def _copy(self, name: str) -> Iterator[Any]:
-        if name not in self._copies:
-            raise SteelyardError(
-                f"the policy has no copy {name!r}; call snapshot({name!r}) first (it has {sorted(self._copies)})"
-            )
         kept = self._copies[name]
         if kept is not None:
             yield base_model(kept)

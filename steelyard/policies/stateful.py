@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy as copying
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -10,8 +9,9 @@ import torch
 from torch import Tensor
 
 from steelyard.policies.categorical import TabularNet
+from steelyard.policies.copies import Copies
 from steelyard.policies.sampling import inverse_cdf
-from steelyard.types import Actions, Array, Rollouts, Sample, SteelyardError, Streams, streams
+from steelyard.types import Actions, Array, Rollouts, Sample, SteelyardError, Streams, check_attempts, streams
 
 
 class StatePolicy:
@@ -28,7 +28,7 @@ class StatePolicy:
     ) -> None:
         self.module = TabularNet(states, [actions])
         self.state, self.write = state, write
-        self.copies: dict[str, TabularNet] = {}
+        self.copies = Copies()
 
     def sample(self, samples: Sequence[Sample], n: int, *, generator: Streams, greedy: bool = False) -> Rollouts:
         """n actions for each sample; see `types.Policy`.
@@ -36,9 +36,7 @@ class StatePolicy:
         Raises:
             SteelyardError: for no samples or no attempts.
         """
-        if not samples or n < 1:
-            asked = f"{len(samples)} samples and {n} attempts each were asked for"
-            raise SteelyardError(f"{asked}; both must be at least 1")
+        check_attempts(samples, n)
         uniforms = np.concatenate([child.random(n) for child in streams(generator, len(samples))])
         states = np.repeat([self.state(sample) for sample in samples], n)
         with torch.inference_mode():
@@ -62,8 +60,6 @@ class StatePolicy:
         Raises:
             SteelyardError: for a copy that was not made, or rollouts without states.
         """
-        if copy is not None and copy not in self.copies:
-            raise SteelyardError(f"the policy has no copy {copy!r}; call snapshot({copy!r}) first")
         if rollouts.actions is None or not {"tokens", "state"} <= set(rollouts.actions.data):
             raise SteelyardError("these rollouts hold no states; score rollouts that `sample` returned")
         data = {name: torch.from_numpy(array).long() for name, array in rollouts.actions.data.items()}
@@ -73,7 +69,7 @@ class StatePolicy:
 
     def snapshot(self, name: str) -> None:
         """Keep a frozen copy of the policy as it is now."""
-        self.copies[name] = copying.deepcopy(self.module).requires_grad_(False)
+        self.copies.keep(name, self.module)
 
     def chances(self) -> Array:
         """float64 [S, A]: how likely each action is in each state."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from steelyard.json_lines import logged_rows
 from steelyard.rewards.answers import answer_text, think_text
 from steelyard.types import SteelyardError
 
@@ -164,8 +165,8 @@ def _read_arm(folder: Path, name: str, label: str) -> Arm:
     return Arm(
         name,
         label,
-        _lines(folder / "log.jsonl"),
-        _lines(folder / "evaluations.jsonl"),
+        _logged(folder / "log.jsonl"),
+        _logged(folder / "evaluations.jsonl"),
         _object(pvr) if pvr.is_file() else None,
         _object(measures) if measures.is_file() else {},
         _object(run) if run.is_file() else {},
@@ -209,18 +210,8 @@ def _object(path: Path) -> dict[str, Any]:
     return found
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """Rows of a log; its last line may be cut off where a run was killed, and is then left out."""
-    if not path.is_file():
-        return []
-    rows: list[dict[str, Any]] = []
-    *whole, _ = path.read_bytes().split(b"\n")
-    for number, line in enumerate(whole, 1):
-        try:
-            rows.append(json.loads(line))
-        except ValueError as error:
-            raise SteelyardError(f"{path}, line {number} is not JSON ({error}); one object a line is needed") from None
-    return rows
+def _logged(path: Path) -> list[dict[str, Any]]:
+    return logged_rows(path) if path.is_file() else []
 
 
 def _series(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[list[float], list[float | None]]:

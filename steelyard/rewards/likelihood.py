@@ -10,8 +10,7 @@ import numpy as np
 
 from steelyard.rewards.answers import tagged_in_order
 from steelyard.rewards.core import Expression, Memo, joined
-from steelyard.text_scores import TextScorer
-from steelyard.types import Array, Rollouts, Sample, Scores, Status, SteelyardError
+from steelyard.types import Array, Rollouts, Sample, Scores, Status, SteelyardError, TextScorer
 
 Average = Callable[[Array, Array], Array]
 """Log-probabilities float [N, T] and a mask bool [N, T] to one number a row [N]; 0 where the mask is empty."""

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import functools
-import gzip
 import importlib
 import importlib.util
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from steelyard.json_lines import json_lines
 from steelyard.rewards.core import Expression, reward
 from steelyard.types import Prompt, Rollouts, Sample, SteelyardError
 
@@ -125,7 +125,7 @@ def read_rows(path: Path | str) -> list[dict[str, Any]]:
     path = Path(path)
     if not path.is_file():
         raise SteelyardError(f"there is no file {path}; give a JSONL, JSONL.gz or Parquet file")
-    rows = _parquet(path) if path.suffix == ".parquet" else list(_json_lines(path))
+    rows = _parquet(path) if path.suffix == ".parquet" else [row for _, row in json_lines(path)]
     if not rows:
         raise SteelyardError(f"{path} has no rows; give at least one")
     return rows
@@ -140,30 +140,6 @@ def _parquet(path: Path) -> list[dict[str, Any]]:
     except (pyarrow.ArrowException, OSError) as error:
         raise SteelyardError(f"{path} is no Parquet file that can be read ({error})") from None
     return rows
-
-
-def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    opened: Callable[..., Any] = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opened(path, "rt", encoding="utf-8-sig") as lines:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    yield _json_object(line, f"{path}, line {number}")
-    except (UnicodeDecodeError, EOFError, OSError) as error:
-        why = f"{type(error).__name__}: {error}"
-        raise SteelyardError(
-            f"{path} cannot be read ({why}); give UTF-8 JSON lines, packed if it ends in .gz"
-        ) from None
-
-
-def _json_object(line: str, where: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise SteelyardError(f"{where}: this is not JSON ({error}); give one object a line") from None
-    if not isinstance(row, dict):
-        raise SteelyardError(f"{where}: this is a JSON {type(row).__name__}; give one object a line")
-    return row
 
 
 def read_mapping(words: Iterable[str]) -> dict[str, str]:

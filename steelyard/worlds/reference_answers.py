@@ -10,8 +10,7 @@ import numpy as np
 import torch
 
 from steelyard.policies.categorical import CategoricalPolicy, TabularNet
-from steelyard.text_scores import TextScores
-from steelyard.types import Array, Rollouts, Sample, SteelyardError
+from steelyard.types import Array, Rollouts, Sample, SteelyardError, TextScores
 
 Split = Literal["train", "validation", "test"]
 
@@ -95,7 +94,7 @@ class TellingPolicy(CategoricalPolicy):
     def score_texts(
         self, samples: Sequence[Sample], texts: Sequence[str], *, spans: Array | None = None, copy: str | None = None
     ) -> TextScores:
-        """Scores of the reference's words in texts that hold it; see `text_scores.TextScorer`.
+        """Scores of the reference's words in texts that hold it; see `types.TextScorer`.
 
         How probable a reference is follows from the reasoning alone, so a copy answers as the policy itself does.
 

@@ -273,8 +273,8 @@ def test_folder_of_videos_becomes_samples_that_share_their_clips(tmp_path: Path)
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("{", "line 2 is not JSON"),
-        ("[1]", "line 2 is a JSON list"),
+        ("{", "line 2: this is not JSON"),
+        ("[1]", "line 2: this is a JSON list"),
         (json.dumps({k: v for k, v in QUESTION.items() if k != "answer"}), "line 2 has no 'answer'"),
         (json.dumps({**QUESTION, "video": "b.mp4"}), "line 2: .* has no video 'b.mp4'"),
         (json.dumps({**QUESTION, "video": "../a.mp4"}), "line 2: the video '../a.mp4' lies outside"),

@@ -7,8 +7,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from steelyard.policies import LanguagePolicy, Sampling, texts
-from steelyard.text_scores import TextScorer, overlapping
-from steelyard.types import Sample, SteelyardError
+from steelyard.types import Sample, SteelyardError, TextScorer, overlapping
 from tests.policies.tiny import language_policy, text_config, text_samples, video_samples, vision_policy
 
 TEXTS = ["w3 w4", "w1", "w9 w8 w7 w6 w5 w4", "", "w20 w21 w22"]

@@ -19,8 +19,7 @@ from steelyard.rewards.likelihood import (
     splice,
 )
 from steelyard.rewards.shaping import repeats
-from steelyard.text_scores import TextScores, overlapping
-from steelyard.types import Rollouts, Sample, Status, SteelyardError
+from steelyard.types import Rollouts, Sample, Status, SteelyardError, TextScores, overlapping
 
 GOOD = "<think>a</think><answer>7</answer>"
 

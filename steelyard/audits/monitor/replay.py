@@ -10,6 +10,7 @@ from typing import Any
 from steelyard.audits.monitor.alerts import Alert
 from steelyard.audits.monitor.core import Monitor
 from steelyard.audits.monitor.figures import Figures
+from steelyard.json_lines import logged_rows
 from steelyard.types import SteelyardError
 
 LOGS = ("monitor.jsonl", "log.jsonl", "trainer_state.json")
@@ -99,26 +100,14 @@ def _found(log: Path) -> Path:
 
 
 def _rows(path: Path) -> Iterable[Mapping[str, Any]]:
+    if path.suffix != ".json":
+        return logged_rows(path)
     try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SteelyardError(f"{path} cannot be read ({error}); give a text file of JSON lines") from None
-    if path.suffix == ".json":
-        try:
-            return list(json.loads(text)["log_history"])
-        except (ValueError, KeyError, TypeError):
-            raise SteelyardError(f"{path} holds no `log_history`; give TRL's trainer_state.json") from None
-    return [_row(path, number, line) for number, line in enumerate(text.split("\n")[:-1], 1) if line.strip()]
-
-
-def _row(path: Path, number: int, line: str) -> Mapping[str, Any]:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise SteelyardError(f"{path}, line {number} is damaged ({error}); each line must be a JSON object") from None
-    if not isinstance(row, dict):
-        raise SteelyardError(f"{path}, line {number} is {type(row).__name__}; each line must be a JSON object")
-    return row
+        return list(json.loads(path.read_bytes())["log_history"])
+    except OSError as error:
+        raise SteelyardError(f"{path} cannot be read ({error.strerror}); give TRL's trainer_state.json") from None
+    except (ValueError, KeyError, TypeError):
+        raise SteelyardError(f"{path} holds no `log_history`; give TRL's trainer_state.json") from None
 
 
 def _evaluations(log: Path, gold: str) -> dict[int, float]:

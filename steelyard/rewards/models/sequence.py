@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy as copying
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from steelyard.policies.copies import Copies
 from steelyard.rewards.core import Expression, Memo
 from steelyard.types import Array, Pairs, Rollouts, Sample, Scores, SteelyardError
 
@@ -42,7 +42,7 @@ class RewardModel(Expression):
             )
         self.module, self.tokenizer, self.name = model, tokenizer, name
         self.max_length, self.batch = min(max_length, getattr(tokenizer, "model_max_length", max_length)), batch
-        self.copies: dict[str, Any] = {}
+        self.copies = Copies()
         self._features: dict[tuple[str, str], Tensor] | None = None
         if model.config.pad_token_id is None:
             model.config.pad_token_id = tokenizer.pad_token_id
@@ -119,7 +119,7 @@ class RewardModel(Expression):
 
     def snapshot(self, name: str) -> None:
         """Keep a frozen copy of the model as it is now."""
-        self.copies[name] = copying.deepcopy(self.module).requires_grad_(False)
+        self.copies.keep(name, self.module)
 
     def _compute(self, rollouts: Rollouts, memo: Memo) -> Scores:
         texts = list(rollouts.completions)
@@ -138,8 +138,6 @@ class RewardModel(Expression):
             yield order[start : start + self.batch]
 
     def _module(self, copy: str | None) -> Any:
-        if copy is not None and copy not in self.copies:
-            raise SteelyardError(f"the reward model has no copy {copy!r}; call snapshot({copy!r}) first")
         return self.module if copy is None else self.copies[copy]
 
     def _encoded(self, samples: Sequence[Sample], answers: Sequence[str]) -> Any:

@@ -207,8 +207,8 @@ def test_the_command_prints_alarms_by_step(tmp_path: Path, capsys: pytest.Captur
 @pytest.mark.parametrize(
     "text,complaint",
     [
-        ('{"step": 1, "reward": 1}\n{"st\n', "line 2 is damaged"),
-        ("[1]\n", "line 1 is list"),
+        ('{"step": 1, "reward": 1}\n{"st\n', "line 2: this is not JSON"),
+        ("[1]\n", "line 1: this is a JSON list"),
         ('{"a": 1}\n', "no step with a reward"),
         ("", "no step with a reward"),
     ],

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from steelyard.types import Array, Sample
+from steelyard.types.samples import Array, Sample
 
 
 @dataclass(eq=False)
