@@ -33,8 +33,9 @@ from steelyard.engines.tables import (
     write_parquet,
 )  # fmt: skip
 from steelyard.rewards.core import Expression, RowReward, leaves
+from steelyard.rewards.golds import is_missing
 from steelyard.rewards.loading import completion_field, load_reward, rollouts_of
-from steelyard.types import Rollouts, Scores, SteelyardError
+from steelyard.types import Array, Rollouts, Scores, Status, SteelyardError
 
 ALWAYS_THERE = frozenset({"completion", "prompt", "sample"})
 
@@ -124,7 +125,7 @@ def judge_chunk(reward: Expression, job: Job, chunk: Chunk) -> Judged:
     rows = rows_of(chunk, job.data)
     _check_fields(reward, job, chunk, rows)
     try:
-        scores = reward(_rollouts(job, chunk, rows))
+        scores = _judged(reward, _rollouts(job, chunk, rows))
     except SteelyardError as error:
         first, last = chunk.numbers[0], chunk.numbers[-1]
         place = where(job.data, first) + (f" to {last}" if last > first else "")
@@ -141,6 +142,23 @@ def judge_chunk(reward: Expression, job: Job, chunk: Chunk) -> Judged:
         judged=len(values),
         total=float(values.sum(dtype=np.float64)),
     )
+
+
+def _judged(reward: Expression, rollouts: Rollouts) -> Scores:
+    """The rows' scores; a row that has no completion is no row for the reward, and has none."""
+    there = np.asarray([not is_missing(completion) for completion in rollouts.completions], bool)
+    if there.all():
+        return reward(rollouts)
+    scores = reward(rollouts.take(there))
+
+    def spread(values: Array, other: float) -> Array:
+        laid = np.full(len(there), other, values.dtype)
+        laid[there] = values
+        return laid
+
+    status = spread(np.asarray(scores.status), Status.NOT_APPLICABLE)
+    parts = {name: spread(part, np.nan) for name, part in scores.parts.items()}
+    return Scores(spread(scores.values, np.nan), status, parts=parts)
 
 
 def _check_free(job: Job, chunk: Chunk, rows: Sequence[Row], added: Iterable[str]) -> None:

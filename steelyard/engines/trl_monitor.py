@@ -16,7 +16,8 @@ import numpy as np
 
 from steelyard.audits.monitor import Monitor
 from steelyard.audits.monitor.figures import as_floats
-from steelyard.engines.trl import completion_text, consecutive_groups, to_trl
+from steelyard.engines.trl import consecutive_groups, to_trl
+from steelyard.rewards.chat import completion_text
 from steelyard.types import Array, Reward, SteelyardError
 
 STATE = "steelyard_monitor.json"

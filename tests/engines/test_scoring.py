@@ -339,3 +339,22 @@ def test_endings_are_cut_and_nothing_else(text: str) -> None:
     assert not cut.rstrip().endswith("<e>")
     assert (text + "<e> \n").startswith(cut)
     assert without_endings(text, ()) == text
+
+
+@pytest.mark.parametrize("target", ENDINGS)
+def test_a_row_without_a_completion_is_written_without_a_reward(target: str, tmp_path: Path) -> None:
+    said = ["1", None, "2", None, None, "1"]
+    rows = [{"completion": text, "answer": "1"} for text in said]
+    out = tmp_path / f"out.{target}"
+    summary = score(Job(table(tmp_path / "in.jsonl", rows), f"{SERVED}:same", out, chunk=2))
+    assert (
+        [row["reward"] for row in read(out)] == [row["part/same"] for row in read(out)] == [1, None, 0, None, None, 1]
+    )
+    assert [row["completion"] for row in read(out)] == said
+    assert summary.statuses == {"scored": 3, "not_applicable": 3}
+
+
+def test_half_letters_have_no_parquet_form(tmp_path: Path) -> None:
+    data = table(tmp_path / "in.jsonl", [{"completion": "\ud800", "answer": "a"}])
+    with pytest.raises(SteelyardError, match=r"no Parquet form.*write \.jsonl instead"):
+        score(Job(data, f"{SERVED}:same", tmp_path / "out.parquet"))
