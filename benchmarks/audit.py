@@ -25,8 +25,8 @@ from rich.console import Console
 from rich.table import Table
 
 from steelyard.audits import Severity, audit, labelled_rollouts
-from steelyard.rewards import Expression, math_correct, normalised
-from steelyard.rewards.text import choice_correct, exact_match, fresh_words
+from steelyard.rewards import Expression, choice_correct, math_correct, normalised
+from steelyard.rewards.text import exact_match, fresh_words
 from steelyard.types import Rollouts
 from tests.audits import planted
 

@@ -23,7 +23,10 @@ def stated_answers(rollouts: Rollouts) -> list[str] | None:
 
 
 def _stated(given: object) -> str:
-    answer = "" if given is None else str(given)
+    first = (
+        next(iter(given), None) if isinstance(given, list | tuple) else given
+    )  # of several right answers one will do
+    answer = "" if first is None else str(first)
     worked = len(answer) > LONGEST or "\n" in answer
     return (final_answer(answer) or answer) if worked and _announces(answer) else answer
 

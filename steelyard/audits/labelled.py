@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from steelyard.rewards.chat import completion_text
 from steelyard.rewards.loading import Row, rollouts_of
 from steelyard.types import Rollouts, SteelyardError
 
@@ -74,7 +75,8 @@ def _text(value: Any) -> Any:
 
 def _reply(completion: Any) -> Any:
     """The text of a completion that is one message of a chat; all else as it is."""
-    return _text(completion) if isinstance(completion, list) and len(completion) == 1 else completion
+    one = isinstance(completion, list) and len(completion) == 1 and isinstance(completion[0], Mapping)
+    return completion_text(completion) if one else completion
 
 
 def _label(value: Any, number: int, field: str) -> float | None:

@@ -290,7 +290,7 @@ def _scores(
     unjudged = (np.isnan(credits) & there).sum(axis=1) / np.maximum(there.sum(axis=1), 1)
     parts = {f"{name}/gate": found.gates, f"{name}/unjudged": unjudged}
     for k, criterion in enumerate(shared or ()):
-        parts[f"{name}/{criterion.name or f'c{k + 1}'}"] = credits[:, k]
+        parts[f"{name}/{criterion.name or f'c{k + 1}'}"] = credits[:, k] if len(credits) else np.zeros(0)
     why = np.where(there.any(axis=1), _first_failure(status, credits, there), Status.NOT_APPLICABLE)
     row_status = np.where(np.isnan(found.values), why, Status.SCORED)
     steps = credits.astype(np.float32)

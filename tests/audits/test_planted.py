@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from steelyard.audits import Severity, audit, labelled_rollouts
-from steelyard.rewards import math_correct, reward
-from steelyard.rewards.text import choice_correct, exact_match, normalised_match, token_f1
+from steelyard.rewards import choice_correct, math_correct, reward
+from steelyard.rewards.text import exact_match, normalised_match, token_f1
 from tests.audits.planted import CHOOSING, PLANTED, choices, chosen, real, rollouts, table
 
 ROWS = rollouts()

@@ -9,8 +9,8 @@ from steelyard.audits.probing import Case, DoesNotFit, Figure, Finding, Outcome,
 
 CHANCE, NEAR_CHANCE = 0.5, 0.55
 WEAK_AREA, WEAK_PAIRS = 0.7, 0.65
-FEWEST = 20
-"""Rows of each class, or pairs, below which nothing is said."""
+FEWEST_OF_A_CLASS, FEWEST = 10, 20
+"""Rows of each class, and pairs, below which nothing is said."""
 
 NAMES = {"separation": "does not separate good from bad", "preference": "does not prefer the better answer"}
 HARDLY = {"separation": "hardly separates good from bad", "preference": "hardly prefers the better answer"}
@@ -25,8 +25,8 @@ def separation(case: Case) -> Outcome:
     fewest = int(min(labels.sum(), (~labels).sum()))
     if fewest == 0:
         raise DoesNotFit("the labelled rows are of one class only")
-    if fewest < FEWEST:
-        raise DoesNotFit(f"one class has {fewest} rows; {FEWEST} of each are needed")
+    if fewest < FEWEST_OF_A_CLASS:
+        raise DoesNotFit(f"one class has {fewest} rows; {FEWEST_OF_A_CLASS} of each are needed")
     area = auc(case.values[known], labels, case.rollouts.groups[known], case.generator("separation"))
     outcome = Outcome([Figure("area under the curve, good against bad", area)], curves=_histogram(case))
     if case.pairs is not None and case.paired:
