@@ -174,7 +174,7 @@ def test_rows_in_pairs_are_held_against_their_better_answer() -> None:
 def test_missing_answers_and_chat_messages_are_read() -> None:
     rows = [{**row, "answer": None if i % 3 else row["answer"]} for i, row in enumerate(table())]
     result = audit(math_correct, labelled_rollouts(rows))
-    assert [f.name for f in result.findings] == ["rows that fail"] and "320 unparsed" in result.findings[0].says
+    assert result.verdict == "train" and result.figures["failures"][1].name == "rows it does not apply to"
     chats = [{**row, "completion": [{"role": "assistant", "content": row["solution"]}]} for row in table()]
     assert audit(math_correct, labelled_rollouts(chats)).verdict == "train"
 
