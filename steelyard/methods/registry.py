@@ -20,6 +20,7 @@ _SLUGS = (
     "cream",
     "urlvr",
     "toolrl",
+    "firm",
     "unlikeliness",
     "rpo",
     "sarm",
