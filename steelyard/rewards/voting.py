@@ -24,8 +24,8 @@ def majority(*, answer: Answer = answer_text, by: GroupKey = PER_BRANCH) -> Batc
     earns 0, so that failed extractions never win. A group that agrees as a whole earns 1 each, which is no signal.
 
     Args:
-        answer: completion to answer; make answers that mean the same equal here (see
-            `steelyard.rewards.final_answers`), or they split the vote.
+        answer: completion to answer, the answer block by default; `final_answers.final_answer` reads boxes and
+            sentences too. Answers that mean the same must be made equal here, or they split the vote.
         by: what makes a group; more rows a group make a better label.
 
     Raises:
