@@ -22,8 +22,8 @@ class RateLimit:
     """At most so many requests, and tokens, in any window of `per` seconds (a sliding window, not a bucket: a bucket
     of the same size lets twice as many pass around its edge).
 
-    The window is held where requests go out (`sent`): what a connection takes between leave and departure would else let
-    more of them arrive within one. A request is charged with an estimate of its tokens before it is sent and with
+    The window is held where requests go out (`sent`): what a connection takes between leave and departure would else
+    let more of them arrive within one. A request is charged with an estimate of its tokens before it is sent and with
     the true number once it is known. One that alone is dearer than the limit waits until nothing else stands in the
     window.
 
