@@ -8,6 +8,7 @@ import logging
 import math
 import re
 import threading
+from numbers import Number
 from typing import Any
 
 from steelyard.rewards.core import reward
@@ -51,7 +52,7 @@ def math_correct(completion: str, answer: str | float) -> float | Verdict:
     """
     if is_missing(answer):
         return NO_GOLD
-    if not isinstance(answer, (str, int, float)):
+    if not isinstance(answer, (str, Number)):
         raise SteelyardError(f"the answer is {answer!r:.60}; it must be a text or a number")
     gold = _gold_text(str(answer))
     if not gold or gold.lower() in ("nan", "none", "null"):

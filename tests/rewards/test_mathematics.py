@@ -6,8 +6,10 @@ import math
 import sys
 import threading
 import time
+from decimal import Decimal
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -107,6 +109,7 @@ def test_equal(ours: str, gold: str) -> None:
         ("30°C", "30°F"),
         ("x=3, x=4, x=5", "5"), ("x=1 or x=2", "2"), ("1.234", "1234"), ("Monday", "yadnoM"), ("No", "on"),
         ("(B) 5", "C"),
+        (r"17\text{ 23}", "17"),
     ],
 )  # fmt: skip
 def test_not_equal(ours: str, gold: str) -> None:
@@ -235,6 +238,7 @@ def test_symbols_that_math_verify_cannot_read() -> None:
 
 
 def test_golds_may_be_numbers_or_worked_solutions() -> None:
+    assert value("A: 18", np.int64(18)) == value("A: 18", np.float32(18)) == value("A: 18", Decimal("18.0")) == 1
     assert value("A: 18", 18) == value("A: 18", 18.0) == value("A: 18", "9 * 2 = 18\nA: 18") == 1
     assert value("A: 18", "so\n#### 18") == value("A: 18", r"Thus \boxed{18}.") == 1
 
