@@ -26,6 +26,7 @@ _COMMA = re.compile(r"(-?\d+),(\d+)")
 _EQUALS = re.compile(r"(?<![<>!:=\\])=(?!=)")
 _BRACKETS = re.compile(r"[({\[][^(){}\[\]]*[)}\]]")
 _LISTS = re.compile(r"[,;]|\\text\s*\{\s*(?:and|or)\s*\}|\b(?:and|or)\b")
+_WORDS = re.compile(r"\\(?:text|mathrm|textrm|mbox)\s*\{([^{}]*)\}")
 _NAMED = re.compile(r"\s*([A-Za-z])(?:_\{?\w\}?)?\s*=([^=]+)")
 _FORMULA = re.compile(r"[\\\d^+*/=(){}\[\]|]|^[A-Za-z](?:\s*,\s*[A-Za-z])*$")
 _PRODUCT = re.compile(r"[A-Za-z]{1,3}")
@@ -145,6 +146,7 @@ def _values(text: str) -> tuple[str, str]:
 
 def _is_list(text: str) -> bool:
     """Whether separators stand in a text outside of brackets."""
+    text = _WORDS.sub(r"\1", text)
     shorter = _BRACKETS.sub("", text)
     while shorter != text:
         text, shorter = shorter, _BRACKETS.sub("", shorter)

@@ -107,7 +107,8 @@ def test_equal(ours: str, gold: str) -> None:
         ("x=5", "y=5"), ("6:30", "6:45"), ("1" * 250, "1" * 249 + "2"), ("12", "1 2 x"), ("unknown", "18"),
         ("10 cm", "10 m"), ("10 kg", "10 g"), ("5 m/s", "5 km/h"), ("5 m^2", "5 cm^2"), ("5 ms", "5 m"),
         ("30°C", "30°F"),
-        ("x=3, x=4, x=5", "5"), ("x=1 or x=2", "2"), ("1.234", "1234"), ("Monday", "yadnoM"), ("No", "on"),
+        ("x=3, x=4, x=5", "5"), ("x=1 or x=2", "2"), (r"x=1 \text{ or } x=2", "2"), ("1.234", "1234"),
+        ("Monday", "yadnoM"), ("No", "on"),
         ("(B) 5", "C"),
         (r"17\text{ 23}", "17"),
     ],
@@ -136,7 +137,8 @@ FORMULAS = [
     r"\frac{a}{c}", 0),
     (r"\frac{1}{2}\pi", r"\frac{\pi}{2}", 1), (r"\frac{1}{3}x^3", r"\frac{x^3}{3}", 1),
     (r"\frac{1}{2}\pi", r"\frac{1}{2\pi}", 0),
-    ("1,2", "x=1, x=2", 1), ("A, C", "C, A", 1), ("ba", "ab", 1), (r"|x|", r"\lvert x\rvert", 1), ("π", r"\pi", 1),
+    ("1,2", "x=1, x=2", 1), (r"\{1,2\}", r"x=1 \text{ or } x=2", 1), ("(4,2)", r"x = 4 \text{ and } y = 2", 1),
+     ("A, C", "C, A", 1), ("ba", "ab", 1), (r"|x|", r"\lvert x\rvert", 1), ("π", r"\pi", 1),
     (r"12\sqrt{3}", r"\sqrt{432}", 1), (r"\infty", r"-\infty", 0), (r"\frac{1}{x+1}", "(x+1)^{-1}", 1), ("9x^2",
     "(3x)^2", 1),
 ]  # fmt: skip
@@ -230,7 +232,8 @@ def test_a_gold_of_another_type_is_refused(gold: object) -> None:
 def test_symbols_that_math_verify_cannot_read() -> None:
     pytest.importorskip("math_verify")
     same = [
-        ("√2", r"\sqrt{2}"), ("x²+1", "x^2+1"), ("∞", r"\infty"), (r"\varnothing", "∅"),
+        ("√2", r"\sqrt{2}"), (r"\{x \mid 0 \leq x\}", r"\{x|0\le x\}"), ("x²+1", "x^2+1"), ("∞", r"\infty"),
+        (r"\varnothing", "∅"),
         ("sqrt(3)/2", r"\frac{\sqrt{3}}{2}"),
         (r"\log_e 2", r"\ln 2"), (r"\frac ab", "a/b"), (r"\lbrace 1,2\rbrace", r"\{2,1\}"), ("b + a + c", "a+b+c"),
     ]  # fmt: skip
