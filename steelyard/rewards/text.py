@@ -30,7 +30,10 @@ def exact_match(completion: str, answer: str | Sequence[str]) -> float | Verdict
 
 @reward
 def normalised_match(completion: str, answer: str | Sequence[str]) -> float | Verdict:
-    """1 iff the text equals the answer, or one of several, after `normalised`: SQuAD's exact match."""
+    """1 iff the text equals the answer, or one of several, after `normalised`: SQuAD's exact match.
+
+    Not for numbers: 1.8 and -18 are 18 without their punctuation.
+    """
     return _best(answer, lambda gold: float(normalised(completion) == normalised(gold)))
 
 
