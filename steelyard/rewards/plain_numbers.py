@@ -66,7 +66,7 @@ def plain(text: str, *, letters: bool = False) -> Plain | None:
         return Plain(int(text))
     if len(text) > LONGEST:
         return None
-    text = _with_divisions(tidy(text))
+    text = _with_divisions(tidy(text)).lstrip("~ ")
     found = _PLAIN.fullmatch(text)
     if found is None or (found["sign"] and found["inner"]):
         return None

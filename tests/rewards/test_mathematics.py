@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -118,11 +119,28 @@ def test_not_equal(ours: str, gold: str) -> None:
     assert same_answer(ours, gold) == same_answer(gold, ours) == 0
 
 
-@given(st.integers(-(10**17), 10**17), st.integers(0, 10**6))
-def test_a_number_is_itself_however_it_is_written(number: int, other: int) -> None:
-    ways = (f"{number:,}", f"{number}.0", f"${number}$", f"{number} apples", f"{number}/1", rf"\frac{{{number}}}{{1}}")
-    assert all(same_answer(way, str(number)) == 1 for way in ways)
-    assert same_answer(str(number + other), str(number)) == (other == 0)
+@given(st.integers(-(10**17), 10**17), st.integers(0, 10**6), st.integers(2, 9))
+def test_a_number_is_itself_however_it_is_written(number: int, other: int, k: int) -> None:
+    ways = [
+        f"{number:,}", f"{number}.0", f"${number}$", f"{number} apples", f"{number}/1", rf"\frac{{{number}}}{{1}}",
+        rf"\text{{{number}}}", rf"\frac{{{number * k}}}{{{k}}}", f"{number:,}".replace(",", " "),
+        rf"{number}\text{{ units}}",
+        f"{number:,}".replace(",", "'"), f"{number:,}".replace(",", "{,}"), f"{number:,}".replace(",", ".") + ",0",
+        f"{number}e0", rf"{number} \times 10^{{0}}", f"−{-number}" if number < 0 else f"+{number}",
+    ]  # fmt: skip
+    assert [way for way in ways if same_answer(way, str(number)) != 1 or same_answer(ways[k], way) != 1] == []
+    assert [way for way in ways if same_answer(way, str(number + other)) != (other == 0)] == []
+
+
+@given(st.integers(0, 999), st.integers(1, 98), st.integers(2, 99), st.booleans())
+def test_a_mixed_number_in_every_form(whole: int, top: int, bottom: int, negative: bool) -> None:
+    sign, sum_ = "-" if negative else "", whole * bottom + top
+    forms = [
+        f"{sign}{whole} {top}/{bottom}", rf"{sign}{whole}\frac{{{top}}}{{{bottom}}}", f"{sign}{sum_}/{bottom}",
+        rf"{sign}{whole}\tfrac{{{top}}}{{{bottom}}}", rf"{sign}\frac{{{sum_}}}{{{bottom}}}",
+    ]  # fmt: skip
+    read = [plain(form) for form in forms]
+    assert {each and each.value for each in read} == {Fraction(sum_, bottom) * (-1 if negative else 1)}
 
 
 FORMULAS = [
