@@ -7,6 +7,7 @@ from steelyard.rewards.code import code_tests, output_tests
 from steelyard.rewards.combinators import (
     base_and_bonus,
     clip,
+    geometric_mean,
     harmonic_mean,
     hybrid,
     minimum,
@@ -66,6 +67,7 @@ __all__ = [
     "fuzzy_match",
     "gate",
     "gated",
+    "geometric_mean",
     "harmonic_mean",
     "hybrid",
     "json_valid",
