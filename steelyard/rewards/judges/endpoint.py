@@ -13,11 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from threading import BoundedSemaphore
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from steelyard.rewards.judges.cache import AnswerCache, through_cache
+from steelyard.rewards.judges.cache import AnswerCache, drop_unread, through_cache
 from steelyard.rewards.judges.limits import RateLimit
 from steelyard.rewards.judges.usage import Prices, Usage
 from steelyard.types import Array, Prompt, SteelyardError
@@ -26,6 +26,10 @@ log = logging.getLogger(__name__)
 
 ALTERNATIVES = 20
 """Likeliest first tokens that an endpoint is asked for; most give no more."""
+
+
+Read: TypeAlias = tuple[str, tuple[str, str] | None]
+"""A text, or "" with the kind of failure and what happened."""
 
 
 class EndpointJudge:
@@ -138,6 +142,11 @@ class EndpointJudge:
         fixed = self.temperature == 0
         return through_cache(self.cache, self.settings, prompts, self._ask, self.usage, same_each_time=fixed)
 
+    def forget(self, prompts: Sequence[Prompt], unread: Mapping[int, str]) -> None:
+        """Count replies that could not be read, and keep them no longer; see `forget_unread`."""
+        fixed = self.temperature == 0
+        drop_unread(self.cache, self.settings, prompts, unread, self.usage, same_each_time=fixed)
+
     def report(self) -> dict[str, Any]:
         """What was asked and what it took: see `Usage.report`."""
         return self.usage.report(self.prices)
@@ -180,8 +189,8 @@ class EndpointJudge:
         body = {"max_tokens": 1, "logprobs": True, "top_logprobs": ALTERNATIVES}
         return self._answered(key, prompt, _alternatives, temperature=0.0, **body)
 
-    def _answered(self, key: str, prompt: Prompt, read: Callable[[Any], tuple[str, str]], **body: Any) -> str | None:
-        """What `read` takes from the reply: a text, or "" with the kind of failure."""
+    def _answered(self, key: str, prompt: Prompt, read: Callable[[Any], Read], **body: Any) -> str | None:
+        """What `read` takes from the reply, if it is an answer."""
         from openai import OpenAIError
 
         messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
@@ -197,8 +206,8 @@ class EndpointJudge:
             return self._failed(type(error).__name__, str(error))
         except (AttributeError, IndexError, KeyError, TypeError, ValueError, RecursionError) as error:
             return self._failed("malformed reply", repr(error))
-        if failure:
-            return self._failed(failure, "the endpoint gave no whole answer")
+        if failure is not None:
+            return self._failed(*failure)
         self.usage.add(answers=1)
         if self.cache is not None:
             self.cache.put(key, text)
@@ -226,18 +235,28 @@ class EndpointJudge:
         return None
 
 
-def _text(choice: Any) -> tuple[str, str]:
-    text = choice.message.content
-    if choice.finish_reason in ("length", "content_filter"):
-        return "", "cut off" if choice.finish_reason == "length" else "filtered"
-    return (text, "") if isinstance(text, str) and text.strip() else ("", "empty reply")
+def _text(choice: Any) -> Read:
+    message, end = choice.message, choice.finish_reason
+    text = message.content
+    if end in ("length", "content_filter"):
+        return "", ("cut off" if end == "length" else "filtered", f"the answer ended by {end!r}")
+    return (text, None) if isinstance(text, str) and text.strip() else ("", _instead_of_text(message))
 
 
-def _alternatives(choice: Any) -> tuple[str, str]:
+def _instead_of_text(message: Any) -> tuple[str, str]:
+    """The kind of a reply without a text, and what it holds: none of it is a verdict, whatever it says."""
+    reasoning = ("only reasoning", "reasoning_content"), ("only reasoning", "reasoning")
+    for kind, field in (("refused", "refusal"), ("tool call", "tool_calls"), *reasoning):
+        if said := getattr(message, field, None):
+            return kind, f"no text, but {field}: {said!r:.200}"
+    return "empty reply", "no text"
+
+
+def _alternatives(choice: Any) -> Read:
     """The likeliest first tokens with their log-probabilities, as JSON."""
     if choice.logprobs is None or not choice.logprobs.content:
-        return "", "no log-probabilities"
-    return json.dumps({each.token: float(each.logprob) for each in choice.logprobs.content[0].top_logprobs}), ""
+        return "", ("no log-probabilities", "the endpoint reports no top_logprobs")
+    return json.dumps({each.token: float(each.logprob) for each in choice.logprobs.content[0].top_logprobs}), None
 
 
 def first_token_probabilities(
