@@ -128,10 +128,10 @@ def edit_follows(judge: WeighingJudge, *, source: str = "source", instruction: s
 def _edit(name: str, question: str, judge: WeighingJudge, source: str, instruction: str) -> BatchReward:
     _check_weighing(judge)
 
-    def score(rollouts: Rollouts) -> Array:
+    def score(rollouts: Rollouts) -> Scores:
         rows = zip(rollouts.column(source), rollouts.completions, texts_of(rollouts, instruction), strict=True)
         prompts = [pair_prompt(question, before, after, theme=text) for before, after, text in rows]
-        return share_of_first(judge.probabilities(prompts, YES_NO))
+        return Scores(share_of_first(judge.probabilities(prompts, YES_NO)))
 
     return named_reward(score, name, f"{name}({_name(judge)!r})")
 
