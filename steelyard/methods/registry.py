@@ -17,6 +17,7 @@ _SLUGS = (
     "copo",
     "policy-cliff",
     "brme",
+    "fapo",
     "cream",
     "toolrl",
     "unlikeliness",

@@ -2,9 +2,11 @@
 
 from steelyard.rewards.aggregation import log_tamed, normalised, ranked
 from steelyard.rewards.answers import correct, think_format
+from steelyard.rewards.boxed import boxed_match
 from steelyard.rewards.citations import citation_f1, citation_precision, citation_recall, quotes_found, sentences_cited
 from steelyard.rewards.code import code_tests, output_tests
 from steelyard.rewards.combinators import (
+    asked_where,
     base_and_bonus,
     clip,
     harmonic_mean,
@@ -18,12 +20,14 @@ from steelyard.rewards.combinators import (
 from steelyard.rewards.consistency import branch_alignment
 from steelyard.rewards.core import Expression, fill, gate, reward, score_one
 from steelyard.rewards.dense import calibrated, dense_tests, difficulty
+from steelyard.rewards.flaws import first_error, first_error_found, flaw_penalty
 from steelyard.rewards.form import json_valid, pattern_match, tag_format
 from steelyard.rewards.language import language_is, same_language
 from steelyard.rewards.mathematics import math_correct
 from steelyard.rewards.overlap import bleu, bleuberi, rouge
 from steelyard.rewards.priority import gated
 from steelyard.rewards.schedules import cosine, linear, piecewise, scheduled, schedules
+from steelyard.rewards.shaping import overlong
 from steelyard.rewards.text import (
     choice_correct,
     exact_match,
@@ -45,9 +49,11 @@ from steelyard.rewards.tools import (
 
 __all__ = [
     "Expression",
+    "asked_where",
     "base_and_bonus",
     "bleu",
     "bleuberi",
+    "boxed_match",
     "branch_alignment",
     "calibrated",
     "choice_correct",
@@ -62,6 +68,9 @@ __all__ = [
     "difficulty",
     "exact_match",
     "fill",
+    "first_error",
+    "first_error_found",
+    "flaw_penalty",
     "fresh_words",
     "fuzzy_match",
     "gate",
@@ -77,6 +86,7 @@ __all__ = [
     "normalised",
     "normalised_match",
     "output_tests",
+    "overlong",
     "pattern_match",
     "pessimistic",
     "piecewise",

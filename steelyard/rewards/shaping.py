@@ -94,3 +94,39 @@ def repeats(*, window: int = 10, limit: int = 10) -> RowReward:
     if min(window, limit) < 1:
         raise SteelyardError(f"repeats(window={window}, limit={limit}): both must be at least 1")
     return RowReward(_repeats, "repeats", options={"window": window, "limit": limit})
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Overlong(Expression):
+    """See `overlong`."""
+
+    free: int
+    buffer: int
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """As it was written."""
+        return f"overlong(free={self.free}, buffer={self.buffer})"
+
+    def _compute(self, rollouts: Rollouts, memo: Memo) -> Scores:
+        over = (completion_lengths(rollouts) - self.free) / self.buffer
+        values = -np.clip(over, 0.0, None).astype(np.float32)
+        return Scores(values, parts={"overlong": values})
+
+
+def overlong(*, free: int, buffer: int) -> Overlong:
+    """min(−(l − free) / buffer, 0): nothing up to `free` steps, −1 at free + buffer, where generation should end.
+
+    Add it: `correct + overlong(free=4096, buffer=4096)`. Lengths are those of `completion_lengths`.
+
+    Args:
+        free: steps that cost nothing, ≥ 0; buffer: over how many more the penalty grows to 1, ≥ 1.
+
+    Raises:
+        SteelyardError: for other numbers.
+
+    Source: sheet 20's scripts (DAPO's soft overlong punishment, with factor 1).
+    """
+    if free < 0 or buffer < 1:
+        raise SteelyardError(f"overlong(free={free}, buffer={buffer}): free must be at least 0 and buffer at least 1")
+    return Overlong(free, buffer)

@@ -34,7 +34,7 @@ def normalised(text: str) -> str:
 NO_GOLD = Verdict(math.nan, Status.NOT_APPLICABLE, "there is no answer to compare with")
 
 
-def _is_missing(answer: object) -> bool:
+def is_missing(answer: object) -> bool:
     """Whether a table holds nothing in this place: its text, "None" or "nan", is no answer."""
     return answer is None or (isinstance(answer, float) and math.isnan(answer))
 
@@ -42,7 +42,7 @@ def _is_missing(answer: object) -> bool:
 @reward
 def exact_match(completion: str, answer: str) -> float | Verdict:
     """1 iff both texts are equal, white space around them aside."""
-    if _is_missing(answer):
+    if is_missing(answer):
         return NO_GOLD
     return float(completion.strip() == str(answer).strip())
 
@@ -50,7 +50,7 @@ def exact_match(completion: str, answer: str) -> float | Verdict:
 @reward
 def normalised_match(completion: str, answer: str) -> float | Verdict:
     """1 iff both texts are equal after `normalised`."""
-    if _is_missing(answer):
+    if is_missing(answer):
         return NO_GOLD
     return float(normalised(completion) == normalised(str(answer)))
 
@@ -58,7 +58,7 @@ def normalised_match(completion: str, answer: str) -> float | Verdict:
 @reward
 def fuzzy_match(completion: str, answer: str, *, above: float = 0.0) -> float | Verdict:
     """Indel similarity of the normalised texts, 1 − (insertions + deletions) / both lengths; 0 if under `above`."""
-    if _is_missing(answer):
+    if is_missing(answer):
         return NO_GOLD
     similarity = fuzz.ratio(normalised(completion), normalised(str(answer))) / 100
     return similarity if similarity >= above else 0.0
@@ -67,7 +67,7 @@ def fuzzy_match(completion: str, answer: str, *, above: float = 0.0) -> float | 
 @reward
 def token_f1(completion: str, answer: str) -> float | Verdict:
     """Harmonic mean of precision and recall of the normalised words; 1 where both are empty, 0 where one is."""
-    if _is_missing(answer):
+    if is_missing(answer):
         return NO_GOLD
     ours, gold = normalised(completion).split(), normalised(str(answer)).split()
     if not ours or not gold:
@@ -108,7 +108,7 @@ def choice_correct(
     own words. `take` says whether the first or the last of several counts. Gold and options may be letters, words or
     both (`B. Paris`).
     """
-    if _is_missing(answer):
+    if is_missing(answer):
         return NO_GOLD
     gold = _letter(str(answer), options)
     ours = chosen(completion, options, take=take)

@@ -10,6 +10,7 @@ from tests.golden.brme import brme
 from tests.golden.contrast_instructions import contrast_instructions
 from tests.golden.copo import copo
 from tests.golden.cream import cream
+from tests.golden.fapo import fapo
 from tests.golden.flow import densegrpo, flow_grpo, rlcm
 from tests.golden.g_ra import g_ra
 from tests.golden.master_rm import master_rm
@@ -38,6 +39,7 @@ ADAPTERS: dict[str, Adapter] = {
     "g-ra": g_ra,
     "master-rm": master_rm,
     "policy-cliff": policy_cliff,
+    "FAPO": fapo,
     "rova": rova,
     "rpo": rpo_case,
     "sarm": sarm,

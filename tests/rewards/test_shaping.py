@@ -3,10 +3,11 @@
 import math
 
 import numpy as np
+import pytest
 
 from steelyard.rewards.core import reward
-from steelyard.rewards.shaping import length_bonus
-from steelyard.types import Rollouts, Sample
+from steelyard.rewards.shaping import length_bonus, overlong
+from steelyard.types import Actions, Rollouts, Sample, SteelyardError
 
 
 def rows(scores: list[float], lengths: list[int], group: list[int]) -> Rollouts:
@@ -41,3 +42,13 @@ def test_a_row_that_could_not_be_judged_earns_no_zero() -> None:
 
 def test_no_rows() -> None:
     assert len(length_bonus(by=reward(name="maybe")(lambda score: score))(rows([], [], []))) == 0
+
+
+def test_overlong_grows_over_its_buffer() -> None:
+    penalty = overlong(free=4096, buffer=4096)
+    values = penalty(rows([0] * 5, [10, 4096, 5120, 8192, 9216], [0] * 5)).values
+    np.testing.assert_allclose(values, [0, 0, -0.25, -1, -1.25])
+    acted = Rollouts([Sample("s", "p")], ["x"], actions=Actions(np.zeros((1, 4)), np.array([[1, 1, 1, 0]], bool)))
+    assert overlong(free=1, buffer=4)(acted).values.tolist() == [-0.5]
+    with pytest.raises(SteelyardError, match="buffer must|buffer at least 1"):
+        overlong(free=1, buffer=0)

@@ -51,7 +51,7 @@ def judged(
         prompts = [prompt(*row) for row in zip(questions, completions, strict=True)]
         return scores_of([read(reply) for reply in judge.ask(prompts)])
 
-    return named_reward(score, name, f"{name}({_name(judge)!r})")
+    return named_reward(score, name, f"{name}({judge_name(judge)!r})")
 
 
 def verified(
@@ -78,7 +78,7 @@ def verified(
         columns = (texts_of(rollouts, column) for column in (question, reference, "completion"))
         return scores_of(verify(judge, *columns, prompt=prompt, parse=parse))
 
-    return named_reward(score, name, f"{name}({_name(judge)!r})")
+    return named_reward(score, name, f"{name}({judge_name(judge)!r})")
 
 
 def believed(
@@ -111,7 +111,7 @@ def believed(
             values = np.where(mass > 0, both[:, 0] / mass, np.nan)
         return Scores(values, parts={f"{name}/mass": mass.astype(np.float32)})
 
-    return named_reward(score, name, f"{name}({_name(judge)!r})")
+    return named_reward(score, name, f"{name}({judge_name(judge)!r})")
 
 
 def preferred(
@@ -131,7 +131,7 @@ def preferred(
         columns = (texts_of(rollouts, column) for column in (question, "completion", against))
         return scores_of(compare(judge, *columns, prompt=prompt))
 
-    return named_reward(score, name, f"{name}({_name(judge)!r}, against={against!r})")
+    return named_reward(score, name, f"{name}({judge_name(judge)!r}, against={against!r})")
 
 
 def preferred_in_group(
@@ -149,7 +149,7 @@ def preferred_in_group(
         sides = ([questions[i] for i, _ in pairs], [texts[i] for i, _ in pairs], [texts[j] for _, j in pairs])
         return _round_robin(pairs, compare(judge, *sides, prompt=prompt), len(rollouts))
 
-    return named_reward(score, name, f"{name}({_name(judge)!r})")
+    return named_reward(score, name, f"{name}({judge_name(judge)!r})")
 
 
 def _pairs(group: Array) -> list[tuple[int, int]]:
@@ -208,5 +208,6 @@ def named_reward(score: Callable[[Rollouts], Scores], base: str, shown: str) -> 
     return reward
 
 
-def _name(judge: Judge) -> str:
+def judge_name(judge: Judge) -> str:
+    """How logs call a judge."""
     return str(getattr(judge, "name", type(judge).__name__))
