@@ -1,4 +1,4 @@
-"""FAPO (sheet 20): a right answer reached wrongly is worth half, which turns against it once sound ones outnumber wrong."""
+"""FAPO (sheet 20): a right answer reached wrongly is worth half, which helps it at first and hurts it later."""
 
 from __future__ import annotations
 

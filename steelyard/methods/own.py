@@ -33,8 +33,8 @@ class OwnTask:
     Reasonings are compared word by word (`shared_words`) unless a judge is asked.
 
     Args:
-        judge: compares reasonings (`steelyard.rewards.judges.judged_similarity`), grades an agent's steps, or reads right
-            answers for flaws.
+        judge: compares reasonings (`steelyard.rewards.judges.judged_similarity`), grades an agent's steps, or reads
+            right answers for flaws.
         corpus: JSONL of passages, which an agent searches.
         instruction: what is put behind every prompt.
     """
@@ -87,7 +87,9 @@ class OwnTask:
             SteelyardError: where there is none.
         """
         if self.judge is None:
-            raise SteelyardError("this method has right answers read by a judge; name one under `judge:`")
+            raise SteelyardError(
+                "this method has right answers read by a judge; name one under `judge:` in a training file"
+            )
         return first_error(self.judge)
 
     @property

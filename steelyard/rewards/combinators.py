@@ -263,7 +263,7 @@ class AskedWhere(Expression):
     def _compute(self, rollouts: Rollouts, memo: Memo) -> Scores:
         by = self.by._evaluate(rollouts, memo)
         asked = laid(self.reward, rollouts, by.values > self.above, otherwise=self.otherwise)
-        assert by.status is not None
+        assert by.status is not None and asked.status is not None
         unknown = np.isnan(by.values)
         asked.values[unknown] = np.nan
         status = np.where(unknown, by.status, asked.status)

@@ -1,4 +1,4 @@
-"""Right answers that were reached wrongly: finding the first wrong step, taking it off the reward, training the judge."""
+"""Right answers reached wrongly: finding the first wrong step, taking it off the reward, training the judge."""
 
 from __future__ import annotations
 

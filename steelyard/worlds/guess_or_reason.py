@@ -7,8 +7,8 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from steelyard.policies.categorical import CategoricalPolicy, TabularNet, number
 from steelyard.rewards.core import Expression
 from steelyard.rewards.flaws import first_error
 from steelyard.rewards.judges import RuleJudge
-from steelyard.types import Actions, Array, Judge, Prompt, Rollouts, Sample, SteelyardError
+from steelyard.types import Actions, Array, Prompt, Rollouts, Sample, SteelyardError
 
 Split = Literal["train", "validation", "test"]
 

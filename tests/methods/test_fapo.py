@@ -1,5 +1,7 @@
 """FAPO: its world's rules, every arm, and policy and judge trained on a real model class loaded from a folder."""
 
+import json
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from steelyard.methods.arms import run_trial
 from steelyard.methods.core import Trial
 from steelyard.methods.fapo import LATE, METHOD, critic, fapo
 from steelyard.methods.own import OwnTask
+from steelyard.methods.training import train_from_file
 from steelyard.policies import LanguagePolicy, Sampling
 from steelyard.rewards import boxed_match, first_error
 from steelyard.rewards.judges import RuleJudge
@@ -24,6 +27,7 @@ from steelyard.types import Rollouts, Sample, SteelyardError
 from steelyard.worlds.guess_or_reason import LINKS, GuessOrReason, read, solution
 from tests.methods import tagged
 from tests.policies.tiny import text_config
+from tests.rewards.chat_server import Server
 
 
 def drawn(world: GuessOrReason, n: int = 64) -> Rollouts:
@@ -142,6 +146,29 @@ def test_a_real_model_is_trained(kind: str, model: Path, tmp_path: Path) -> None
     assert any(not torch.equal(a, b) for a, b in zip(before, policy.module.parameters(), strict=True))
     if kind == "policy":
         assert any(row["part/flaws/flawed"] > 0 for row in rows)
+
+
+def test_a_training_file_names_the_judge(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A judge over a real socket that repeats what it was shown: the last box in it is the answer's, 1: flawed."""
+    monkeypatch.chdir(tmp_path)
+    row = {"question": "which w1?", "answer": "1"}
+    (tmp_path / "rows.jsonl").write_text("\n".join(json.dumps({"id": str(i), **row}) for i in range(8)))
+    server = Server()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    (tmp_path / "train.yaml").write_text(
+        f"method: fapo\nmodel: {model}\ndata: rows.jsonl\nevaluate: rows.jsonl\nout: run\n"
+        f"judge: {{model: m, url: '{server.url}'}}\nsampling: {{max_tokens: 12}}\n"
+        "train: {steps: 2, prompts: 4, schedule: constant}\n"
+    )
+    try:
+        train_from_file(tmp_path / "train.yaml")
+    finally:
+        server.shutdown()
+    rows = Run(tmp_path / "run").rows()
+    flawed = [row["part/flaws/flawed"] for row in rows]
+    assert max(flawed) > 0 and not any(row["part/flaws/unread"] for row in rows)
+    assert sum(flawed) * 32 == pytest.approx(len(server.requests)), "right answers only, and no held-out row"
+    assert "blank line between steps" in server.requests[0]["messages"][-1]["content"]
 
 
 def test_held_out_rows_are_not_put_to_the_judge(tmp_path: Path) -> None:

@@ -50,5 +50,5 @@ def test_overlong_grows_over_its_buffer() -> None:
     np.testing.assert_allclose(values, [0, 0, -0.25, -1, -1.25])
     acted = Rollouts([Sample("s", "p")], ["x"], actions=Actions(np.zeros((1, 4)), np.array([[1, 1, 1, 0]], bool)))
     assert overlong(free=1, buffer=4)(acted).values.tolist() == [-0.5]
-    with pytest.raises(SteelyardError, match="buffer must|buffer at least 1"):
+    with pytest.raises(SteelyardError, match="buffer at least 1"):
         overlong(free=1, buffer=0)

@@ -95,8 +95,8 @@ Say in a sentence or two why, and end with the grade in this form and nothing be
 _CRITIQUE_SYSTEM = f"""You look for the first wrong step of a solution to a problem whose final answer is known.
 {_DATA_NOTE}
 `answer` is the right final answer; `steps` maps numbers, from 0, to the solution's steps in their order. A step is \
-wrong if it states something false, does not follow from what stands before, or leaves out what the conclusion needs: a \
-guess, a number from nowhere, a case never looked at. That the final answer is right does not make a step right.
+wrong if it states something false, does not follow from what stands before, or leaves out what the conclusion needs: \
+a guess, a number from nowhere, a case never looked at. That the final answer is right does not make a step right.
 Go through the steps one by one. End with the number of the first wrong step in a box and nothing behind it, as in \
 \\boxed{{2}}; \\boxed{{-1}} if no step is wrong."""
 
