@@ -17,7 +17,7 @@ from steelyard.methods.core import Card, Claim, Experiment, Measures, Method, Se
 from steelyard.rewards.boxed import boxed_match
 from steelyard.rewards.core import Expression
 from steelyard.rewards.flaws import first_error_found, flaw_penalty
-from steelyard.rewards.shaping import overlong
+from steelyard.rewards.shaping import overlong_penalty
 from steelyard.worlds.guess_or_reason import GuessingPolicy, GuessOrReason
 
 INSTRUCTION = "\nReason step by step, with a blank line between steps, and put the final answer in \\boxed{}."
@@ -35,7 +35,7 @@ class Reviewed(Setting, Protocol):
 def _recipe(setting: Setting, reward: Expression, measured: Expression) -> Recipe:
     return Recipe(
         plan=groups(setting.attempts),
-        reward=reward + overlong(free=4096, buffer=4096),
+        reward=reward + overlong_penalty(longest=8192, buffer=4096),
         advantage=chain(centre(), scale(epsilon=1e-6)),
         objective=clipped(epsilon=0.2, epsilon_high=0.28, dual=10.0),
         curriculum=uniform(),

@@ -1,8 +1,9 @@
 """What judges: the reward algebra and the rewards made with it."""
 
 from steelyard.rewards.aggregation import log_tamed, normalised, ranked
-from steelyard.rewards.answers import correct, think_format
+from steelyard.rewards.answers import correct, tags_in_order, think_format
 from steelyard.rewards.boxed import boxed_match
+from steelyard.rewards.choices import choice_correct
 from steelyard.rewards.citations import citation_f1, citation_precision, citation_recall, quotes_found, sentences_cited
 from steelyard.rewards.code import code_tests, output_tests
 from steelyard.rewards.combinators import (
@@ -27,9 +28,8 @@ from steelyard.rewards.mathematics import math_correct
 from steelyard.rewards.overlap import bleu, bleuberi, rouge
 from steelyard.rewards.priority import gated
 from steelyard.rewards.schedules import cosine, linear, piecewise, scheduled, schedules
-from steelyard.rewards.shaping import overlong
+from steelyard.rewards.shaping import length_bonus, overlong_penalty, repeats
 from steelyard.rewards.text import (
-    choice_correct,
     exact_match,
     fresh_words,
     fuzzy_match,
@@ -79,6 +79,7 @@ __all__ = [
     "hybrid",
     "json_valid",
     "language_is",
+    "length_bonus",
     "linear",
     "log_tamed",
     "math_correct",
@@ -86,13 +87,14 @@ __all__ = [
     "normalised",
     "normalised_match",
     "output_tests",
-    "overlong",
+    "overlong_penalty",
     "pattern_match",
     "pessimistic",
     "piecewise",
     "quotes_found",
     "ranked",
     "reading",
+    "repeats",
     "repetition_penalty",
     "rescaled",
     "reward",
@@ -103,6 +105,7 @@ __all__ = [
     "score_one",
     "sentences_cited",
     "tag_format",
+    "tags_in_order",
     "think_format",
     "thinking_length",
     "token_f1",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Sequence
 
 from steelyard.rewards.core import reward
 from steelyard.rewards.final_answers import closed_box
-from steelyard.rewards.text import NO_GOLD, is_missing
+from steelyard.rewards.golds import NO_GOLD, gold_texts
 from steelyard.types import Verdict
 
 TAIL = 300
@@ -61,12 +62,13 @@ def boxed_answer(completion: str) -> str | None:
 
 
 @reward
-def boxed_match(completion: str, answer: str | float) -> float | Verdict:
-    r"""1 iff the last `\boxed{}` of a completion and the gold are the same text after `minerva_normalised`, else 0.
+def boxed_match(completion: str, answer: str | float | Sequence[str]) -> float | Verdict:
+    r"""1 iff the last `\boxed{}` of a completion and the gold, or one of several, are the same text, else 0.
+
+    Both go through `minerva_normalised`.
 
     Strict and cheap: 1/2 is not 0.5. `math_correct` compares values. Source: sheet 20.
     """
-    if is_missing(answer):
-        return NO_GOLD
+    golds = gold_texts(answer)
     found = boxed_answer(completion)
-    return float(found is not None and found == minerva_normalised(str(answer)))
+    return float(found is not None and found in map(minerva_normalised, golds)) if golds else NO_GOLD

@@ -15,10 +15,20 @@ _WORD_ENDS = re.compile(r"\s+|_")
 
 
 def completion_lengths(rollouts: Rollouts) -> Array:
-    """Steps of every completion [N]: the column `length` where it is given, else what the actions' mask counts."""
-    if rollouts.has("length") or rollouts.actions is None:
-        return np.asarray(rollouts.column("length"), np.int64)
-    return rollouts.actions.mask.sum(axis=1)
+    """Steps of every completion [N]: the column `length` where it is given, else what the actions' mask counts.
+
+    Raises:
+        SteelyardError: where neither is there, or a length is no number ≥ 0.
+    """
+    if not rollouts.has("length"):
+        if rollouts.actions is None:
+            raise SteelyardError("the lengths of completions are not known; give the column 'length', or actions")
+        return rollouts.actions.mask.sum(axis=1)
+    lengths = rollouts.column("length")
+    for row, length in enumerate(lengths):
+        if isinstance(length, bool) or not isinstance(length, (int, float, np.number)) or not length >= 0:
+            raise SteelyardError(f"row {row}: the length is {length!r:.40}; give a number of steps, ≥ 0")
+    return np.asarray(lengths, np.int64)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -64,6 +74,41 @@ def length_bonus(
     return LengthBonus(by, bonus, shortest, longest, above, least_right)
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class OverlongPenalty(Expression):
+    """See `overlong_penalty`."""
+
+    longest: int
+    buffer: int
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """As it was written."""
+        return f"overlong_penalty(longest={self.longest}, buffer={self.buffer})"
+
+    def _compute(self, rollouts: Rollouts, memo: Memo) -> Scores:
+        over = completion_lengths(rollouts) - (self.longest - self.buffer)
+        values = -np.where(over > 0, np.minimum(over / max(self.buffer, 1), 1.0), 0.0)
+        scores = Scores(values)
+        return Scores(scores.values, parts={"overlong_penalty": scores.values})
+
+
+def overlong_penalty(*, longest: int, buffer: int) -> OverlongPenalty:
+    """0 for completions of up to `longest` − `buffer` steps, then falling evenly to −1 at `longest`, and −1 beyond.
+
+    Add it: `correct + overlong_penalty(longest=16384, buffer=4096)`. Steps are counted as `completion_lengths` does:
+    the column `length`, else the policy's own steps.
+
+    Raises:
+        SteelyardError: for a length below 1, or a buffer below 0 or beyond it; at the call, where no length is known.
+
+    Source: DAPO (arXiv 2503.14476), soft overlong punishment.
+    """
+    if not longest >= 1 or not 0 <= buffer <= longest:
+        raise SteelyardError(f"overlong_penalty(longest={longest}, buffer={buffer}): 0 ≤ buffer ≤ longest, longest ≥ 1")
+    return OverlongPenalty(longest, buffer)
+
+
 def most_repeated(text: str, *, window: int = 10) -> int:
     """How often the commonest run of `window` words occurs; 0 for texts of no more words than that.
 
@@ -94,39 +139,3 @@ def repeats(*, window: int = 10, limit: int = 10) -> RowReward:
     if min(window, limit) < 1:
         raise SteelyardError(f"repeats(window={window}, limit={limit}): both must be at least 1")
     return RowReward(_repeats, "repeats", options={"window": window, "limit": limit})
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Overlong(Expression):
-    """See `overlong`."""
-
-    free: int
-    buffer: int
-
-    @property
-    def name(self) -> str:  # type: ignore[override]
-        """As it was written."""
-        return f"overlong(free={self.free}, buffer={self.buffer})"
-
-    def _compute(self, rollouts: Rollouts, memo: Memo) -> Scores:
-        over = (completion_lengths(rollouts) - self.free) / self.buffer
-        values = -np.clip(over, 0.0, None).astype(np.float32)
-        return Scores(values, parts={"overlong": values})
-
-
-def overlong(*, free: int, buffer: int) -> Overlong:
-    """min(−(l − free) / buffer, 0): nothing up to `free` steps, −1 at free + buffer, where generation should end.
-
-    Add it: `correct + overlong(free=4096, buffer=4096)`. Lengths are those of `completion_lengths`.
-
-    Args:
-        free: steps that cost nothing, ≥ 0; buffer: over how many more the penalty grows to 1, ≥ 1.
-
-    Raises:
-        SteelyardError: for other numbers.
-
-    Source: sheet 20's scripts (DAPO's soft overlong punishment, with factor 1).
-    """
-    if free < 0 or buffer < 1:
-        raise SteelyardError(f"overlong(free={free}, buffer={buffer}): free must be at least 0 and buffer at least 1")
-    return Overlong(free, buffer)

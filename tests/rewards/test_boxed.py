@@ -53,6 +53,7 @@ def test_normalised_as_verl_does(answer: str) -> None:
         (r"\boxed{41}, no, \boxed{42}", "42", 1),
         (r"\boxed{42}, no, \boxed{4", "42", 0),
         ("42", "42", 0),
+        (r"\boxed{42}", ["41", "42"], 1),
         (r"\boxed{42}" + "." * 293, "42", 0),
         (r"\boxed{42}" + "." * 290, "42", 1),
     ],
