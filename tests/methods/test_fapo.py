@@ -114,7 +114,8 @@ def boxing(folder: Path) -> Path:
         Qwen2ForCausalLM(Qwen2Config(**config | {"initializer_range": 0.1})), words, Sampling(max_tokens=12)
     )
     generator = np.random.default_rng(0)
-    rows = [row for row in tagged.samples() for _ in range(8)]
+    asked = Sample("asked", f"which w1?{METHOD.instruction}")
+    rows = [row for row in [*tagged.samples(), *[asked] * 8] for _ in range(8)]
     said = [f"\\boxed{{{number}}}" for number in generator.integers(-1, 8, len(rows))]
     supervised(policy, rows, completions=said, steps=80, batch=32, lr=1e-2, generator=generator, progress=False)
     policy.save_pretrained(folder)
