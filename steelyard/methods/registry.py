@@ -20,6 +20,7 @@ _SLUGS = (
     "fapo",
     "cream",
     "toolrl",
+    "firm",
     "unlikeliness",
     "rpo",
     "sarm",

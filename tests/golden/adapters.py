@@ -11,6 +11,7 @@ from tests.golden.contrast_instructions import contrast_instructions
 from tests.golden.copo import copo
 from tests.golden.cream import cream
 from tests.golden.fapo import fapo
+from tests.golden.firm import firm
 from tests.golden.flow import densegrpo, flow_grpo, rlcm
 from tests.golden.g_ra import g_ra
 from tests.golden.master_rm import master_rm
@@ -29,6 +30,7 @@ Adapter = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]
 ADAPTERS: dict[str, Adapter] = {
     "RLPR": rlpr,
     "Unlikeliness reward (rank-penalised GRPO)": unlikeliness,
+    "firm": firm,
     "flow-grpo": flow_grpo,
     "densegrpo": densegrpo,
     "rlcm": rlcm,
