@@ -155,7 +155,8 @@ METHOD = Method(
             "kl": "0 (code)",
             "overlong": "grows to −1 over the last 4,096 of 8,192 tokens (code)",
             "group": "8 of temperature 1, 512 prompts a step (code)",
-            "judge": "16 of temperature 1.2; paid 1 − |t̂ − t*|/n for the first wrong step (code): recipe `critic`",
+            "judge": "16 of temperature 1.2; paid 1 less its distance to the first wrong step over all steps (code): "
+            "`critic`",
         },
         limits=(
             "False alarms hurt more than misses once sound solutions are the majority: measure the judge's precision.",
@@ -164,6 +165,8 @@ METHOD = Method(
             "The threshold is each group's own; a batch can be past it while hard prompts are not.",
             "The released code shows the judge the solution unsplit; here it is split at blank lines.",
         ),
+        usage="# a training file with `method: fapo`, and under `judge:` who reads right answers\n"
+        "steelyard train fapo.yaml",
     ),
     recipe=fapo,
     evidence=(EARLY, LATE),
