@@ -20,6 +20,7 @@ _SLUGS = (
     "brme",
     "fapo",
     "cream",
+    "urlvr",
     "toolrl",
     "firm",
     "unlikeliness",
