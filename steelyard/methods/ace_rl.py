@@ -68,7 +68,7 @@ EVIDENCE = Experiment(
     seeded=True,
     arms={"shuffled": shuffled, "judge": holistic, "ace": recipe},
     train=TrainConfig(
-        steps=400, prompts=16, lr=3e-3, weight_decay=0.0, schedule="constant", grad_clip=float("inf"), micro_rows=128
+        steps=200, prompts=16, lr=3e-3, weight_decay=0.0, schedule="constant", grad_clip=float("inf"), micro_rows=128
     ),
     measure=mean_rewards(satisfied=BatchReward(satisfaction, "satisfied"), length=length_in_band()),
     claims=(
@@ -76,7 +76,7 @@ EVIDENCE = Experiment(
         Claim("and 0.25 more than another request's checklists", "satisfied", "ace", "shuffled", at_least=0.25),
         Claim("lengths are kept no worse", "length", "ace", "judge", at_least=-0.05),
     ),
-    data=6400,
+    data=3200,
     test_count=400,
     greedy=False,
     quick={"steps": 3},

@@ -89,7 +89,7 @@ def measure(world: HopChains, policy: CategoricalPolicy, *, folder: Path, count:
 
 ARMS = {"grpo": outcome_only, "c_grpo": recipe, "released": released_recipe}
 TRAIN = TrainConfig(
-    steps=400, prompts=32, optimiser="sgd", lr=2.0, schedule="constant", weight_decay=0.0, grad_clip=math.inf,
+    steps=400, prompts=32, optimiser="sgd", lr=4.0, schedule="constant", weight_decay=0.0, grad_clip=math.inf,
     micro_rows=256,
 )  # fmt: skip
 _experiment = functools.partial(
@@ -132,11 +132,11 @@ METHOD = Method(
         source="arXiv 2601.06021",
         claim="Right answers that earn more for a complete chain of cited evidence teach an agent to search every hop, "
         "where the answer alone teaches the shortcut.",
-        problem="A search agent that is rewarded for its answer alone reaches it by part of the clues or a lucky "
-        "guess, and breaks where the shortcut does.",
-        how="A question is taken apart beforehand into single-hop statements over unknown entities. A judge finds which "
-        "entities the answer names, and which statements the pages that it cites support; those count that a chain of "
-        "supported statements links to the answer. In a group each row's share is divided by the best one's, and "
+        problem="A search agent that is rewarded for its answer alone reaches it by some clues or a "
+        "lucky guess, and breaks where the shortcut does.",
+        how="A question is taken apart beforehand into single-hop statements over unknown entities. A judge finds "
+        "which entities the answer names, and which statements the pages that it cites support; those count that a "
+        "chain of supported statements links to the answer. In a group each row's share is divided by the best one's, and "
         "right answers earn (1 − alpha) + alpha times that; wrong ones earn nothing.",
         settings={
             "alpha": "0.3 (paper)",

@@ -140,7 +140,7 @@ def evidence_chain(
     most_pages: int = 20,
     name: str = "evidence_chain",
 ) -> BatchReward:
-    """Citation-aware rubric reward: see `evidence_credit`. Two questions to the judge a row.
+    """Citation-aware rubric reward: see `evidence_credit`. Two questions to the judge a row, equal ones once.
 
     The first asks for the entities that the response names, the second which identified statements the cited pages
     support; it is not asked where nothing is identified or no citation can be used (0). Where the judge cannot be read
@@ -166,15 +166,10 @@ def evidence_chain(
         raise SteelyardError(f"{name}: tries={tries}, most_pages={most_pages}; both must be at least 1")
 
     def score(rollouts: Rollouts) -> Scores:
-        rows = _Rows(
-            [without_references(text) for text in texts_of(rollouts, "completion")],
-            texts_of(rollouts, question),
-            [_texts(value, i, statements) for i, value in enumerate(rollouts.column(statements))],
-            [_opened(pages, i) for i, pages in enumerate(_column(rollouts, opened))],
-        )
+        rows, place = _distinct(rollouts, statements, opened, question)
         entities = _entities(judge, rows, tries)
         supported = _supported(judge, rows, entities, tries, most_pages)
-        return _scores(rows, entities, supported, answer, name)
+        return _scores(rows, entities, supported, answer, name).take(place)
 
     return named_reward(score, name, f"{name}({getattr(judge, 'name', judge)!r})")
 
@@ -182,23 +177,38 @@ def evidence_chain(
 class _Rows(NamedTuple):
     responses: list[str]
     questions: list[str]
-    statements: list[list[str]]
+    statements: list[tuple[str, ...]]
     opened: list[Opened]
+
+
+def _distinct(rollouts: Rollouts, statements: str, opened: Any, question: str) -> tuple[_Rows, Array]:
+    """Rows of which no two are equal, and the place among them of every row of the rollouts [N]."""
+    rows = zip(
+        (without_references(text) for text in texts_of(rollouts, "completion")),
+        texts_of(rollouts, question),
+        (_texts(value, i, statements) for i, value in enumerate(rollouts.column(statements))),
+        (_opened(pages, i) for i, pages in enumerate(_column(rollouts, opened))),
+        strict=True,
+    )
+    number: dict[Any, int] = {}
+    place = np.array([number.setdefault(row, len(number)) for row in rows], np.int64)
+    columns = [list(column) for column in zip(*number, strict=True)] or [[], [], [], []]
+    return _Rows(*columns), place
 
 
 def _column(rollouts: Rollouts, opened: str | Callable[[Rollouts], Sequence[Any]]) -> Sequence[Any]:
     return opened(rollouts) if callable(opened) else rollouts.column(opened)
 
 
-def _texts(value: Any, row: int, column: str) -> list[str]:
+def _texts(value: Any, row: int, column: str) -> tuple[str, ...]:
     if isinstance(value, str) or not isinstance(value, Sequence) or not all(isinstance(text, str) for text in value):
         raise SteelyardError(f"row {row}, column {column!r} holds {value!r:.60}; give a list of statements")
-    return list(value)
+    return tuple(value)
 
 
 def _opened(value: Any, row: int) -> Opened:
     try:
-        return [(str(url), str(title), str(text)) for url, title, text in value]
+        return tuple((str(url), str(title), str(text)) for url, title, text in value)
     except (TypeError, ValueError):
         raise SteelyardError(f"row {row} opened {value!r:.60}; give [address, title, text] for every page") from None
 
