@@ -77,17 +77,12 @@ def outcome_only(setting: EvidenceSetting) -> Recipe:
     return _recipe(setting, setting.outcome)
 
 
-def evidence_first(setting: EvidenceSetting) -> Recipe:
-    """Nine tenths for the evidence, right or wrong."""
-    return _recipe(setting, credit_for_all(setting.outcome, setting.evidence, alpha=0.9))
-
-
 def measure(world: HopChains, policy: CategoricalPolicy, *, folder: Path, count: int, greedy: bool) -> Measures:
     """Exact figures; nothing is drawn."""
     return world.figures(policy)
 
 
-ARMS = {"grpo": outcome_only, "c_grpo": recipe, "released": released_recipe}
+ARMS = {"grpo": outcome_only, "c_grpo": recipe}
 TRAIN = TrainConfig(
     steps=400, prompts=32, optimiser="sgd", lr=4.0, schedule="constant", weight_decay=0.0, grad_clip=math.inf,
     micro_rows=256,
@@ -95,7 +90,6 @@ TRAIN = TrainConfig(
 _experiment = functools.partial(
     Experiment,
     seeded=True,
-    arms=ARMS,
     train=TRAIN,
     measure=measure,  # type: ignore[arg-type]
     data=32,
@@ -108,6 +102,7 @@ _experiment = functools.partial(
 EVIDENCE = _experiment(
     name="hop-chains",
     world=HopChains,
+    arms={**ARMS, "released": released_recipe},
     claims=(
         Claim("where the shortcut fails, evidence is worth 0.5 of accuracy", "robust", "c_grpo", "grpo", at_least=0.5),
         Claim("where it works, accuracy is not lower", "accuracy", "c_grpo", "grpo", at_least=0.0),
@@ -116,6 +111,7 @@ EVIDENCE = _experiment(
 )
 WEAKER = _experiment(
     name="hop-chains-weaker",
+    arms=ARMS,
     world=functools.partial(HopChains, shortcut=0.75, risk=0.03),
     claims=(
         Claim("the same with a weaker shortcut and cheaper searches", "robust", "c_grpo", "grpo", at_least=0.5),
@@ -136,8 +132,8 @@ METHOD = Method(
         "lucky guess, and breaks where the shortcut does.",
         how="A question is taken apart beforehand into single-hop statements over unknown entities. A judge finds "
         "which entities the answer names, and which statements the pages that it cites support; those count that a "
-        "chain of supported statements links to the answer. In a group each row's share is divided by the best one's, and "
-        "right answers earn (1 − alpha) + alpha times that; wrong ones earn nothing.",
+        "chain of supported statements links to the answer. In a group each row's share is divided by the best "
+        "one's, and right answers earn (1 − alpha) + alpha times that; wrong ones earn nothing.",
         settings={
             "alpha": "0.3 (paper)",
             "group": "8, 16 prompts a step (paper)",
