@@ -3,8 +3,9 @@
     python -m benchmarks.audit [--out benchmarks/audit.json]
 
 Rows are the GSM8K solutions in ../shared/data where they are present (the first ones twice, to make 3,000), else made
-ones. The area under the curve is compared with scipy's Mann-Whitney U on the same scores. False alarms are warnings
-and critical findings for rewards that are right: over seeds, and over draws of fewer rows.
+ones; multiple choice is made of the same questions. The area under the curve is compared with scipy's Mann-Whitney U on
+the same scores. False alarms are warnings and critical findings for rewards that are right: over seeds, and over draws
+of fewer rows.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from rich.console import Console
 from rich.table import Table
 
 from steelyard.audits import Severity, audit, labelled_rollouts
-from steelyard.rewards import Expression, math_correct
-from steelyard.rewards.text import exact_match, fresh_words, normalised_match, token_f1
+from steelyard.rewards import Expression, choice_correct, math_correct, normalised
+from steelyard.rewards.text import exact_match, fresh_words
 from steelyard.types import Rollouts
 from tests.audits import planted
 
@@ -76,9 +77,9 @@ def alarms(name: str, judge: Expression, table: list[dict[str, Any]], size: int)
     }
 
 
-def found(what: str, rollouts: Callable[[int], Rollouts]) -> dict[str, Any]:
+def found(planting: tuple[Expression, str, str], what: str, rollouts: Callable[[int], Rollouts]) -> dict[str, Any]:
     """How many of the audits of a planted fault name it."""
-    judge, name, _ = planted.PLANTED[what]
+    judge, name, _ = planting
     hits = sum(audit(judge, rollouts(seed), seed=seed).found(name) is not None for seed in range(3))
     return {"planted fault": what, "finding": name, "audits": 3, "found": hits}
 
@@ -91,6 +92,8 @@ def main() -> None:
     table = rows()
     whole = labelled_rollouts((table + table)[:ROWS])
     bare = [row | {"solution": row["solution"].rpartition("A: ")[2].strip()} for row in table]
+    optional = planted.choices([row for row in table if "\nA: " in row["solution"]])
+    letters = [row | {"solution": planted.chosen(row["solution"])} for row in optional]
     speed = [timed("math_correct", math_correct, whole), timed("by_length", planted.by_length, whole)]
     honest = [
         alarms(name, judge, given, size)
@@ -98,13 +101,17 @@ def main() -> None:
             ("math_correct", math_correct, table),
             ("math_correct, bare", math_correct, bare),
             ("exact_match, bare", exact_match, bare),
-            ("normalised_match, bare", normalised_match, bare),
-            ("token_f1, bare", token_f1, bare),
             ("0.9 math_correct + 0.1 fresh_words", 0.9 * math_correct + 0.1 * fresh_words, table),
+            ("normalised(math_correct)", normalised(math_correct), table),
+            ("choice_correct", choice_correct, optional),
+            ("choice_correct, letters", choice_correct, letters),
+            ("exact_match, letters", exact_match, letters),
         )
         for size in (200, 800, 2400)
     ]
-    faults = [found(what, lambda seed: planted.rollouts(seed=seed)) for what in planted.PLANTED]
+    faults = [found(each, what, lambda seed: planted.rollouts(seed=seed)) for what, each in planted.PLANTED.items()]
+    made = [labelled_rollouts(planted.choices(planted.table(seed=seed), seed=seed)) for seed in range(3)]
+    faults += [found(each, what, lambda seed: made[seed]) for what, each in planted.CHOOSING.items()]
     result: dict[str, Any] = {"command": "python -m benchmarks.audit", "rounds": ROUNDS}
     for name, entries in (("speed", speed), ("honest", honest), ("planted", faults)):
         shown = Table(*entries[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import zlib
@@ -32,16 +33,19 @@ def json_lines(path: Path) -> Iterator[tuple[int, Row]]:
 
 
 def logged_rows(path: Path) -> list[Row]:
-    """The rows of a log that a run writes; its last line may be cut off where the run was killed, and is left out.
+    """The rows of a log that a run writes; a last line that was cut off where the run was killed is left out.
 
     Raises:
         SteelyardError: for a file that cannot be read, and a whole line that is no JSON object.
     """
     try:
-        *lines, _ = path.read_bytes().split(b"\n")
+        *lines, last = path.read_bytes().split(b"\n")
     except OSError as error:
         raise SteelyardError(f"{path} cannot be read ({error.strerror}); give a log of JSON lines") from None
-    return [json_object(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
+    rows = [json_object(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
+    with contextlib.suppress(SteelyardError):  # cut off, unless it lacks no more than its end
+        rows.append(json_object(last, "the last line"))
+    return rows
 
 
 def json_object(line: str | bytes, where: str) -> Row:

@@ -40,7 +40,8 @@ class AuditResult:
     """What an audit found.
 
     Attributes:
-        reward: its name; rows: how many were scored; labelled: how many had a label; seed; seconds: of the whole audit.
+        reward: its name; rows: how many there are; labelled: how many had a label; seed; seconds: of the whole audit.
+        asked: rows that were put to the reward, changed ones and repetitions included.
         findings: the heaviest first; figures: all that was measured, by probe; curves: by probe, for the page.
         skipped: probe to the reason why it does not fit.
         questions: probe to the question that it asks.
@@ -51,6 +52,7 @@ class AuditResult:
     labelled: int
     seed: int
     seconds: float = 0.0
+    asked: int = 0
     findings: list[Finding] = field(default_factory=list)
     figures: dict[str, list[Figure]] = field(default_factory=dict)
     curves: dict[str, dict[str, dict[str, list[float]]]] = field(default_factory=dict)
@@ -74,7 +76,8 @@ class AuditResult:
         for finding in findings:
             finding["figure"] = _estimate(finding["figure"])
         whole = {"verdict": self.verdict, "reward": self.reward, "rows": self.rows, "labelled": self.labelled}
-        whole |= {"seed": self.seed, "seconds": self.seconds, "findings": findings, "figures": figures}
+        whole |= {"asked": self.asked, "seed": self.seed, "seconds": self.seconds}
+        whole |= {"findings": findings, "figures": figures}
         return _finite(whole | {"curves": self.curves, "skipped": self.skipped, "questions": self.questions})
 
     def write(self, folder: Path | str) -> Path:
@@ -135,9 +138,27 @@ def audit(
             _keep(result, name, probe(case))
         except DoesNotFit as reason:
             result.skipped[name] = str(reason)
+    result.findings += _little_asked(result)
     result.findings.sort(key=lambda finding: -finding.severity)
-    result.seconds = time.perf_counter() - start
+    result.seconds, result.asked = time.perf_counter() - start, case.asked
     return result
+
+
+def _little_asked(result: AuditResult) -> list[Finding]:
+    """That nothing is known of right and wrong, where nothing else speaks against the reward either."""
+    telling = ("separation", "preference", "sensitivity", "other_question")
+    known = [name for name in telling if name in result.questions]
+    if result.verdict != "train" or not known or any(name in result.figures for name in known):
+        return []
+    reasons = "; ".join(dict.fromkeys(result.skipped[name].partition(";")[0] for name in known))
+    return [
+        Finding(
+            "audit", "too little could be asked", Severity.WARNING,
+            f"Whether it tells right from wrong cannot be seen here: {reasons}.",
+            "That nothing was found means nothing here.",
+            "Give some hundred rows with labels or right answers, several to a prompt.",
+        )
+    ]  # fmt: skip
 
 
 def _keep(result: AuditResult, name: str, outcome: Outcome) -> None:
@@ -170,6 +191,7 @@ def make_case(
     return Case(
         name=str(getattr(reward, "name", reward)),
         ask=_never_raising(reward),
+        complaint=lambda rows: _complaint(reward, rows),
         rollouts=rollouts,
         scores=scores,
         again=_never_raising(reward)(rollouts),
@@ -229,12 +251,18 @@ def _errors(reward: Reward, rollouts: Rollouts, scores: Scores) -> dict[int, str
     """What the reward says, left to itself, about the first rows that failed; nothing where it lets them pass."""
     found: dict[int, str] = {}
     for row in np.flatnonzero(np.asarray(scores.status) == Status.FAILED)[: 2 * EXAMPLES].tolist():
-        try:
-            reward(rollouts.take([row]))
-        except SteelyardError as error:
-            cause = str(error).partition("): ")[2].partition("; mend it")[0]
-            found[row] = cause or str(error)
+        if words := _complaint(reward, rollouts.take([row])):
+            found[row] = words
     return found
+
+
+def _complaint(reward: Reward, rollouts: Rollouts) -> str:
+    """What the reward, left to itself, stops with; nothing where it lets the rows pass."""
+    try:
+        reward(rollouts)
+    except SteelyardError as error:
+        return str(error).partition("): ")[2].partition("; mend it")[0] or str(error)
+    return ""
 
 
 def _pairs(rollouts: Rollouts, labels: Array | None) -> Array | None:

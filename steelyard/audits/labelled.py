@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from steelyard.rewards.chat import completion_text
 from steelyard.rewards.loading import Row, rollouts_of
 from steelyard.types import Rollouts, SteelyardError
 
@@ -20,6 +21,8 @@ def labelled_rollouts(rows: Sequence[Row], mapping: Mapping[str, str] | None = N
     A row with `chosen` and `rejected` becomes two, with labels 1 and 0; so does one with `output_1`, `output_2` and
     `preference` (1 or 2; another value is a tie and has no labels). Both rows get a column `pair` with their number.
 
+    A completion that is a list of one chat message is its text.
+
     Raises:
         SteelyardError: naming row and field, as `rollouts_of`, and for a label that is none.
     """
@@ -33,6 +36,7 @@ def labelled_rollouts(rows: Sequence[Row], mapping: Mapping[str, str] | None = N
         columns: dict[str, Sequence[Any]] = {name: [row[name] for row in pairs] for name in ("label", "pair")}
         return Rollouts(made.samples, made.completions, made.group, made.branch, columns)
     rollouts = rollouts_of(rows, mapping)
+    rollouts.completions = [_reply(completion) for completion in rollouts.completions]
     field = mapping.get("label") or next((name for name in LABELS if name in rows[0]), None)
     if field is not None:
         rollouts.columns["label"] = [_label(row.get(field), number, field) for number, row in enumerate(rows)]
@@ -67,6 +71,12 @@ def _text(value: Any) -> Any:
     if isinstance(value, list) and value and isinstance(value[-1], Mapping) and "content" in value[-1]:
         return value[-1]["content"]
     return value
+
+
+def _reply(completion: Any) -> Any:
+    """The text of a completion that is one message of a chat; all else as it is."""
+    one = isinstance(completion, list) and len(completion) == 1 and isinstance(completion[0], Mapping)
+    return completion_text(completion) if one else completion
 
 
 def _label(value: Any, number: int, field: str) -> float | None:

@@ -7,11 +7,14 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import cached_property
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
 from steelyard.audits.intervals import Estimate
+from steelyard.audits.known import stated_answers
+from steelyard.rewards.judges.templates import prompt_text
 from steelyard.types import Array, Rollouts, Scores, SteelyardError
 
 MOVED = 0.1
@@ -33,7 +36,7 @@ class Severity(IntEnum):
 
 @dataclass(frozen=True)
 class Example:
-    """One row that shows a finding: its number and id, the text before and after, and both scores."""
+    """One row that shows a finding: its number and id, the text before and after, both scores, what was asked."""
 
     row: int
     id: str
@@ -41,6 +44,7 @@ class Example:
     after: str | None = None
     score: float | None = None
     score_after: float | None = None
+    prompt: str = ""
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,7 @@ class Case:
     Attributes:
         name: of the reward.
         ask: scores of any rollouts; rows that the reward could not judge are NaN, it never raises.
+        complaint: what the reward itself stops with on some rollouts; empty where it does not.
         rollouts: all rows [N]; scores: of them; again: of the same rows, asked a second time.
         errors: what the reward said about rows that it failed, row to words.
         seconds: what scoring all rows took, once.
@@ -119,6 +124,7 @@ class Case:
 
     name: str
     ask: Rewarding
+    complaint: Callable[[Rollouts], str]
     rollouts: Rollouts
     scores: Scores
     again: Scores
@@ -133,10 +139,20 @@ class Case:
     def __post_init__(self) -> None:
         self.values: Array = self.scores.values.astype(np.float64)
         self.low, self.high = _ends(self.values)
+        self.asked = 2 * len(self.rollouts)
+        """Rows that were put to the reward so far."""
+        self.ask = self._counted(self.ask)
         self.sample_scores = self.ask(self.rollouts.take(self.sample)).values.astype(np.float64)
         """Of the sample on its own, which is what changed rows are compared with."""
         self.rowwise = self._is_rowwise()
         """Whether a row's score is the same without the other rows."""
+
+    def _counted(self, ask: Rewarding) -> Rewarding:
+        def counting(rollouts: Rollouts) -> Scores:
+            self.asked += len(rollouts)
+            return ask(rollouts)
+
+        return counting
 
     def _is_rowwise(self) -> bool:
         half = np.sort(self.generator("half").permutation(self.sample)[: (len(self.sample) + 1) // 2])
@@ -173,14 +189,45 @@ class Case:
         """bool [N]: labelled bad."""
         return np.zeros(len(self.rollouts), bool) if self.labels is None else self.labels == 0
 
-    @property
-    def threshold(self) -> float:
-        """From where a score counts as paid: the middle between the ends of the scale."""
-        return (self.low + self.high) / 2
+    @cached_property
+    def answers(self) -> list[str] | None:
+        """The right answers as short texts; None where a row has none."""
+        return stated_answers(self.rollouts)
 
-    def paid(self, before: Array, after: Array) -> Array:
+    @property
+    def paired(self) -> bool:
+        """Whether rows were compared in pairs: then scores and labels mean something within a pair alone."""
+        return "pair" in self.rollouts.columns
+
+    @cached_property
+    def bars(self) -> Array:
+        """float [N]: the score from which on an answer to a row's prompt counts as paid.
+
+        The middle between the ends of the scale; in a pair, the score of the better answer.
+        """
+        bars = np.full(len(self.values), (self.low + self.high) / 2)
+        if self.paired:
+            _, index = np.unique(np.asarray(self.rollouts.columns["pair"]), return_inverse=True)
+            best = np.full(int(index.max()) + 1, -np.inf)
+            preferred = self.good | ~self.bad  # of a pair without a label, both
+            known = preferred & np.isfinite(self.values)
+            np.maximum.at(best, index[known], self.values[known])
+            bars = np.where(np.isfinite(best[index]), best[index], bars)
+        return bars
+
+    @property
+    def poor(self) -> Array:
+        """int [K], sorted: rows of the sample that are not paid."""
+        rows: Array = self.sample[self.sample_scores < self.bars[self.sample]]
+        return rows
+
+    def paid(self, rows: Array, before: Array, after: Array) -> Array:
         """bool [K]: rows whose new answer is paid; where rows are judged together, better than their old one was."""
-        return after >= self.threshold if self.rowwise else after > before + MOVED * self.scale
+        if not self.rowwise:
+            return after > before + MOVED * self.scale
+        beyond = 1e-6 * self.scale  # on the bar itself stands what is neither good nor bad, as 0 of ±1
+        paid: Array = after > self.bars[rows] + beyond
+        return paid
 
     def texts(self) -> list[str]:
         """All completions.
@@ -242,7 +289,8 @@ class Case:
         scores = [None if value is None or not math.isfinite(value) else float(value) for value in known]
         text = shown(self.rollouts.completions[row])
         new = None if changed is None else shown(changed[row])
-        return Example(row, self.rollouts.samples[row].id, text, new, scores[0], scores[1])
+        sample = self.rollouts.samples[row]
+        return Example(row, sample.id, text, new, scores[0], scores[1], shown(prompt_text(sample.prompt)))
 
 
 def _ends(values: Array) -> tuple[float, float]:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from steelyard.rewards.answers import answer_text, think_text
+from steelyard.rewards.judges.cache import forget_unread
 from steelyard.rewards.judges.parsing import parse_quality
 from steelyard.rewards.judges.templates import QUALITIES, quality_prompt
-from steelyard.types import Judge, Sample, SteelyardError
+from steelyard.types import Judge, Sample, Status, SteelyardError
 
 QualityRule: TypeAlias = Callable[[Sample, str, str], Mapping[str, float] | None]
 """(sample, clean completion, disturbed completion) to the five scores of `QUALITIES`, or None."""
@@ -28,10 +29,13 @@ def rate(
     pairs = list(zip(samples, clean, rows, strict=True))
     if not isinstance(judge, Judge):
         return [_five(judge(sample, a["completion"], b["completion"])) for sample, a, b in pairs]
-    replies = judge.ask([_quality_prompt(*pair) for pair in pairs])
+    prompts = [_quality_prompt(*pair) for pair in pairs]
+    replies = judge.ask(prompts)
     if len(replies) != len(pairs):
         raise SteelyardError(f"the judge gave {len(replies)} replies to {len(pairs)} prompts; one each is needed")
-    return [_five(parse_quality(text).scores) for text in replies]
+    read = [parse_quality(text) for text in replies]
+    forget_unread(judge, prompts, replies, [quality.status == Status.SCORED for quality in read])
+    return [_five(quality.scores) for quality in read]
 
 
 def _quality_prompt(sample: Sample, clean: Row, row: Row) -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -52,12 +54,15 @@ def audit(
     from steelyard.audits import Severity, labelled_rollouts
     from steelyard.audits import audit as run_audit
     from steelyard.report.audit_page import build_audit_page
+    from steelyard.report.page import page_tools
     from steelyard.rewards.loading import load_reward, read_mapping, read_rows
 
     check_writable(out)
+    page_tools()
     judge, trusted = load_reward(reward), None if gold is None else load_reward(gold)
     rollouts = labelled_rollouts(read_rows(data), read_mapping(map_ or ()))
-    result = run_audit(judge, rollouts, gold=trusted, sample=sample, seed=seed)
+    with _progress() as told:
+        result = run_audit(judge, rollouts, gold=trusted, sample=sample, seed=seed, told=told)
     result.write(out)
     command = f"steelyard {shlex.join(sys.argv[1:])}" if "audit" in sys.argv[1:2] else ""
     page = build_audit_page(result, out, source=data.name, command=command)
@@ -65,6 +70,16 @@ def audit(
     least = {"critical": Severity.CRITICAL, "warning": Severity.WARNING}.get(fail_on)
     if least is not None and any(finding.severity >= least for finding in result.findings):
         raise typer.Exit(REFUSED)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """The question that is being asked, on a terminal's standard error: a slow reward takes its time."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    with console.status("scoring the rows …") as status:
+        yield lambda probe: status.update(f"asking: {probe} …")
 
 
 def _tell(result: AuditResult, page: Path) -> None:
@@ -78,5 +93,6 @@ def _tell(result: AuditResult, page: Path) -> None:
     for finding in result.findings:
         name = finding.severity.name.lower()
         console.print(Text.assemble((f"  {name:9}", STYLES[name]), f"{finding.name}: {finding.says}"))
-    console.print(f"  {len(result.figures)} questions asked, {len(result.skipped)} do not fit", style="dim")
+    asked = f"  {len(result.figures)} questions asked, {len(result.skipped)} do not fit"
+    console.print(f"{asked}; {result.asked:,} rows scored, changed ones included", style="dim")
     typer.echo(page)

@@ -50,7 +50,7 @@ def score(
     check_writable(out.parent)
     job = Job(data, reward, out, read_mapping(columns or []), group, chunk, prefix)
     if resume and is_done(job):
-        typer.echo(f"{out} is there already; nothing is left to do")
+        typer.echo(f"{out} is there already, whatever made it; nothing is left to do. To score again, remove it")
         return
     run = on_ray(workers) if ray else in_processes(workers) if workers > 1 else in_order
     with _progress(data) as told:

@@ -71,13 +71,13 @@ def _follow(log: Path, monitor, console) -> None:  # type: ignore[no-untyped-def
     from rich.live import Live
     from rich.text import Text
 
-    from steelyard.audits.monitor import read_log
     from steelyard.audits.monitor.outlets import STYLES, line_of
+    from steelyard.audits.monitor.replay import steps_so_far
 
     rewards: list[float] = []
     with Live(Text("waiting for the first step"), console=console, refresh_per_second=4) as live:
         while True:
-            for figures in read_log(log) if log.exists() else ():
+            for figures in steps_so_far(log) if log.exists() else ():
                 if int(figures["step"]) <= monitor.step:
                     continue
                 rewards = [*rewards, *([] if figures.get("reward") is None else [figures["reward"]])][-200:]

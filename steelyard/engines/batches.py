@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from steelyard.engines.trl import completion_text, consecutive_groups
+from steelyard.engines.trl import consecutive_groups
 from steelyard.rewards import Expression
+from steelyard.rewards.chat import completion_text
 from steelyard.types import Array, Rollouts, Sample, Scores, Status, SteelyardError
 
 OK, BAD_REQUEST, UNPROCESSABLE = 200, 400, 422

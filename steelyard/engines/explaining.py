@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,7 +35,7 @@ class Node:
         name: the expression as it was written.
         value: of the row, None without a verdict; status: what became of it.
         role: what it is to the node above: `weight 0.8`, `by`, …
-        note: what the node itself did, for a reader: which side of a gate counted.
+        note: what the node itself did, for a reader: which side of a gate counted, why there is no value.
         parts: further numbers that it gives beside its value.
         operands: one level down.
     """
@@ -70,7 +69,7 @@ def _node(reward: Expression, rollouts: Rollouts, memo: Memo, role: str = "") ->
     value, status = numbers(scores.values)[0], status_name(np.asarray(scores.status)[0])
     node = Node(_kind(reward), repr(reward), value, status, role, operands=operands)
     node.parts = {} if isinstance(reward, Constant) else _own_parts(reward, scores, memo)
-    node.note = _note(reward, operands)
+    node.note = _note(reward, operands) or ("" if scores.notes is None else scores.notes[0])
     return node
 
 
@@ -137,9 +136,4 @@ def check_columns(reward: Expression, given: set[str]) -> None:
 
 def texts_of(reward: Expression) -> set[str]:
     """Columns that a part takes as `str` by its annotation: for them 42 is a text, not a number."""
-    found = set()
-    for part in leaves(reward):
-        if isinstance(part, RowReward):
-            parameters = inspect.signature(part.function).parameters.values()
-            found |= {parameter.name for parameter in parameters if parameter.annotation in (str, "str")}
-    return found
+    return {name for part in leaves(reward) if isinstance(part, RowReward) for name in part.texts}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import threading
@@ -32,8 +33,9 @@ from steelyard.engines.tables import (
     write_parquet,
 )  # fmt: skip
 from steelyard.rewards.core import Expression, RowReward, leaves
+from steelyard.rewards.golds import is_missing
 from steelyard.rewards.loading import completion_field, load_reward, rollouts_of
-from steelyard.types import Rollouts, Scores, SteelyardError
+from steelyard.types import Array, Rollouts, Scores, Status, SteelyardError
 
 ALWAYS_THERE = frozenset({"completion", "prompt", "sample"})
 
@@ -61,8 +63,12 @@ class Job:
     prefix: str = ""
 
     def settings(self) -> dict[str, Any]:
-        """What must be the same when the job goes on."""
-        return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
+        """What must be the same when the job goes on; a reward's file too, lest one output hold two rewards."""
+        plain = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
+        file = Path(self.reward.rpartition(":")[0] or self.reward)
+        if file.suffix == ".py" and file.is_file():
+            plain[f"the content of {file.name}"] = f"SHA-256 {hashlib.sha256(file.read_bytes()).hexdigest()[:16]}"
+        return plain
 
 
 class Judged(NamedTuple):
@@ -119,10 +125,11 @@ def judge_chunk(reward: Expression, job: Job, chunk: Chunk) -> Judged:
     rows = rows_of(chunk, job.data)
     _check_fields(reward, job, chunk, rows)
     try:
-        scores = reward(_rollouts(job, chunk, rows))
+        scores = _judged(reward, _rollouts(job, chunk, rows))
     except SteelyardError as error:
-        last = chunk.numbers[-1]
-        raise SteelyardError(f"{where(job.data, chunk.numbers[0])} to {last}: {error}") from None
+        first, last = chunk.numbers[0], chunk.numbers[-1]
+        place = where(job.data, first) + (f" to {last}" if last > first else "")
+        raise SteelyardError(f"{place}: {error}") from None
     added = {job.prefix + name: column for name, column in _columns(scores).items()}
     _check_free(job, chunk, rows, added)
     values = scores.values[~np.isnan(scores.values)]
@@ -135,6 +142,23 @@ def judge_chunk(reward: Expression, job: Job, chunk: Chunk) -> Judged:
         judged=len(values),
         total=float(values.sum(dtype=np.float64)),
     )
+
+
+def _judged(reward: Expression, rollouts: Rollouts) -> Scores:
+    """The rows' scores; a row that has no completion is no row for the reward, and has none."""
+    there = np.asarray([not is_missing(completion) for completion in rollouts.completions], bool)
+    if there.all():
+        return reward(rollouts)
+    scores = reward(rollouts.take(there))
+
+    def spread(values: Array, other: float) -> Array:
+        laid = np.full(len(there), other, values.dtype)
+        laid[there] = values
+        return laid
+
+    status = spread(np.asarray(scores.status), Status.NOT_APPLICABLE)
+    parts = {name: spread(part, np.nan) for name, part in scores.parts.items()}
+    return Scores(spread(scores.values, np.nan), status, parts=parts)
 
 
 def _check_free(job: Job, chunk: Chunk, rows: Sequence[Row], added: Iterable[str]) -> None:
@@ -152,6 +176,7 @@ def _columns(scores: Scores) -> dict[str, list[Any]]:
 
 def _check_fields(reward: Expression, job: Job, chunk: Chunk, rows: Sequence[Row]) -> None:
     """Every row has what is read, so that an error names the line and no column is read from some rows only."""
+    _check_mapping(reward, job.mapping)
     declared = [leaf.reads for leaf in leaves(reward) if isinstance(leaf, RowReward)]
     needed = {name for required, _ in declared for name in required} - ALWAYS_THERE
     fields = {job.mapping.get(name, name) for name in needed} | set(job.mapping.values())
@@ -163,6 +188,16 @@ def _check_fields(reward: Expression, job: Job, chunk: Chunk, rows: Sequence[Row
         if lacking is not None:
             place, has = where(job.data, chunk.numbers[lacking]), ", ".join(rows[lacking]) or "none"
             raise SteelyardError(f"{place}: there is no field {name!r}; it has {has}; --map COLUMN=FIELD names another")
+
+
+def _check_mapping(reward: Expression, mapping: Mapping[str, str]) -> None:
+    """No column is mapped that the reward does not read, as far as it says what it reads: a slip of the pen."""
+    rows = [leaf for leaf in leaves(reward) if isinstance(leaf, RowReward)]
+    known = {name for leaf in rows for names in leaf.reads for name in names}
+    unread = sorted(set(mapping) - known - ALWAYS_THERE)
+    if unread and len(rows) == len(list(leaves(reward))):
+        reads = ", ".join(sorted(known))
+        raise SteelyardError(f"the reward reads {reads} and no {unread[0]!r}; map a column that it reads")
 
 
 def _rollouts(job: Job, chunk: Chunk, rows: Sequence[Row]) -> Rollouts:

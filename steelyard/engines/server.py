@@ -12,6 +12,7 @@ import math
 import signal
 import socket
 import time
+import zlib
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ from typing import Any, TypeVar
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -32,7 +34,10 @@ from steelyard.types import SteelyardError
 T = TypeVar("T")
 log = logging.getLogger("uvicorn.error")
 
-UNAUTHORISED, TIMED_OUT_READING, TOO_LARGE, TOO_MANY, FAULT, UNAVAILABLE, TIMED_OUT = 401, 408, 413, 429, 500, 503, 504
+BAD_REQUEST, UNAUTHORISED, TIMED_OUT_READING, TOO_LARGE, OTHER_FORM, TOO_MANY = 400, 401, 408, 413, 415, 429
+FAULT, UNAVAILABLE, TIMED_OUT = 500, 503, 504
+LAST_CALL = 0.3
+"""Seconds after the signal to end in which those who have just asked are still told so, rather than cut off."""
 SLOWEST_RESTART = 30.0
 """Seconds between two attempts to start a process whose reward does not load any more."""
 
@@ -143,19 +148,20 @@ class Judges:
         """
         if self.draining or not self.loaded:
             what = "is shutting down" if self.draining else "has not loaded its reward"
-            raise Refused(UNAVAILABLE, f"the server {what}; try again later", Retry_After=str(self._patience()))
+            leave = {"Connection": "close"} if self.draining else {}
+            raise Refused(UNAVAILABLE, f"the server {what}; try again later", Retry_After=self._patience(), **leave)
         if self.taken >= self.limits.workers + self.limits.queue:
             sentence = f"{self.limits.queue} batches wait already; try again later, with fewer at a time"
-            raise Refused(TOO_MANY, sentence, Retry_After=str(self._patience()))
+            raise Refused(TOO_MANY, sentence, Retry_After=self._patience())
         self.taken += 1
         try:
             yield
         finally:
             self.taken -= 1
 
-    def _patience(self) -> int:
+    def _patience(self) -> str:
         """Whole seconds until what waits now is done, as batches went lately."""
-        return max(1, math.ceil(self.taken * self.usual / self.limits.workers))
+        return str(max(1, math.ceil(self.taken * self.usual / self.limits.workers)))
 
     async def judge(self, form: bytes, body: bytes, *, until: float) -> Answer:
         """Judge a batch by the first free worker.
@@ -198,7 +204,7 @@ class Judges:
             return waiter.result()
         except TimeoutError:
             sentence = f"no worker got free within {self.limits.seconds:g} seconds; try again later"
-            raise Refused(UNAVAILABLE, sentence, Retry_After=str(self._patience())) from None
+            raise Refused(UNAVAILABLE, sentence, Retry_After=self._patience()) from None
         finally:
             self.metrics.waiting.dec()
             if not handed and not waiter.cancel() and not waiter.cancelled():
@@ -262,6 +268,7 @@ class App:
                 Route("/metrics", self.show_metrics),
             ],
             lifespan=self.lifespan,
+            exception_handlers={HTTPException: _told},
         )
 
     @contextlib.asynccontextmanager
@@ -328,10 +335,10 @@ class App:
         sentence = f"the body is larger than {self.limits.body} bytes; send smaller batches"
         if int(request.headers.get("content-length") or 0) > self.limits.body:
             raise Refused(TOO_LARGE, sentence, Connection="close")
-        body = bytearray()
+        body, unpack = bytearray(), _unpacker(request.headers.get("content-encoding", ""), self.limits.body)
         try:
             async for piece in request.stream():
-                body += piece
+                body += unpack(piece)
                 if len(body) > self.limits.body:
                     raise Refused(TOO_LARGE, sentence, Connection="close")
         except ClientDisconnect:
@@ -341,21 +348,52 @@ class App:
     def _check_token(self, request: Request) -> None:
         if self.limits.token is None:
             return
-        shown = _shown_token(request.headers.get("authorization", ""))
+        shown = _shown_token(dict(request.scope["headers"]).get(b"authorization", b""))
         if not hmac.compare_digest(shown, self.limits.token.encode()):
             sentence = "the token is missing or wrong; send the header Authorization: Bearer TOKEN"
             raise Refused(UNAUTHORISED, sentence, WWW_Authenticate="Bearer")
 
 
-def _shown_token(header: str) -> bytes:
+def _unpacker(encoding: str, most: int) -> Callable[[bytes], bytes]:
+    """What makes plain bytes of a body's pieces, never many more than `most`.
+
+    Raises:
+        Refused: for another encoding than gzip.
+    """
+    if encoding.strip().lower() in ("", "identity"):
+        return lambda piece: piece
+    if encoding.strip().lower() != "gzip":
+        sentence = f"the body's encoding is {encoding:.40}; send it plain or as gzip"
+        raise Refused(OTHER_FORM, sentence, Connection="close")
+    gzip = zlib.decompressobj(wbits=31)
+
+    def unpack(piece: bytes) -> bytes:
+        try:
+            plain = gzip.decompress(piece, most + 1)
+        except zlib.error as error:
+            raise Refused(BAD_REQUEST, f"the body is no gzip ({error}); send it whole", Connection="close") from None
+        if not piece and not gzip.eof:  # the last piece of a stream is empty
+            raise Refused(BAD_REQUEST, "the body's gzip is cut off; send it whole", Connection="close")
+        return plain
+
+    return unpack
+
+
+def _shown_token(header: bytes) -> bytes:
     """The token of a Bearer header, or the password of a Basic one (what a URL with user:password@ becomes)."""
-    kind, _, value = header.partition(" ")
-    if kind.lower() == "bearer":
-        return value.strip().encode()
-    if kind.lower() == "basic":
-        with contextlib.suppress(ValueError):  # binascii.Error, and letters beyond ASCII
+    kind, _, value = header.partition(b" ")
+    if kind.lower() == b"bearer":
+        return value.strip()
+    if kind.lower() == b"basic":
+        with contextlib.suppress(ValueError):  # binascii.Error
             return base64.b64decode(value, validate=True).partition(b":")[2]
     return b""
+
+
+async def _told(_: Request, error: Exception) -> Response:
+    """An unknown path, or a method that a path does not know, as the other errors are told."""
+    assert isinstance(error, HTTPException)
+    return _json(Answer(error.status_code, told(error.detail), {}), dict(error.headers or {}))
 
 
 def _json(answer: Answer, headers: dict[str, str] | None = None) -> Response:
@@ -412,3 +450,9 @@ class _Server(uvicorn.Server):
         if self.judges is not None:
             self.judges.draining = True
         super().handle_exit(sig, frame)  # type: ignore[arg-type]
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop listening, wait for the requests in flight, end."""
+        if not self.force_exit:
+            await asyncio.sleep(LAST_CALL)
+        await super().shutdown(sockets)

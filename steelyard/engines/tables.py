@@ -242,7 +242,7 @@ def _stream(chunk: Chunk, rows: list[Row], added: dict[str, list[Any]]) -> bytes
         names = dict.fromkeys(name for row in rows for name in row)
         try:
             table = pyarrow.table({name: pyarrow.array([row.get(name) for row in rows]) for name in names})
-        except (pyarrow.ArrowException, OverflowError) as error:
+        except (pyarrow.ArrowException, OverflowError, UnicodeEncodeError) as error:
             raise SteelyardError(f"these rows have no Parquet form ({error}); write .jsonl instead") from None
     else:
         table = pyarrow.Table.from_batches([chunk.data])

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from steelyard.rewards.chat import completion_text
 from steelyard.types import Actions, Array, Reward, Rollouts, Sample, Scores, SteelyardError
 
 TrlReward = Callable[..., list[float | None]]
@@ -20,9 +21,10 @@ NOT_COLUMNS = frozenset({"completion_ids", "trainer_state", "log_extra", "log_me
 def to_trl(reward: Reward) -> TrlReward:
     """Make a reward one that TRL's GRPOTrainer calls.
 
-    The data set's columns are the columns that the reward reads. Chat completions become their text. Consecutive
-    rows with equal prompts are one group; TRL keeps the attempts at a prompt beside each other, but cuts its batch
-    over processes, so give every process whole groups where a reward compares rows of a group. A NaN becomes None,
+    The data set's columns are the columns that the reward reads. Chat completions become their text, calls of tools
+    `<tool_call>` blocks in it. Consecutive rows with equal prompts are one group; TRL keeps the attempts at a prompt
+    beside each other, but cuts its batch over processes, so give every process whole groups where a reward compares
+    rows of a group. A NaN becomes None,
     which TRL leaves out of its mean. Weights that are scheduled follow TRL's step. Every named part is logged as
     `reward_part/<name>` (the mean of the rows that it could judge) and the share of rows without a verdict as
     `reward_nan/<reward>`, where this TRL lets rewards log.
@@ -89,26 +91,6 @@ def consecutive_groups(prompts: Sequence[Any]) -> Array:
     """int64 [N]: rows that follow each other with equal prompts share a number, counted from 0."""
     changes = [row > 0 and prompts[row] != prompts[row - 1] for row in range(len(prompts))]
     return np.cumsum(changes, dtype=np.int64)
-
-
-def completion_text(completion: Any) -> str:
-    """The text of a completion: itself, or the contents of its chat messages, joined by newlines."""
-    if isinstance(completion, str):
-        return completion
-    return "\n".join(_content_text(message.get("content")) for message in completion)
-
-
-def _content_text(content: Any) -> str:
-    """A message's text: a string, none (a tool call), or parts of which only the texts count."""
-    if content is None or isinstance(content, str):
-        return content or ""
-    if not isinstance(content, (list, tuple)) or not all(map(_is_part, content)):
-        raise SteelyardError(f"a chat message holds {content!r:.60}; its content is a text or a list of parts")
-    return "".join(part.get("text", "") for part in content if part.get("type") == "text")
-
-
-def _is_part(part: Any) -> bool:
-    return isinstance(part, Mapping) and isinstance(part.get("text", ""), str)
 
 
 def _log_parts(log: Callable[[str, float], None], name: str, scores: Scores) -> None:

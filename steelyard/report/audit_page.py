@@ -9,8 +9,7 @@ from typing import Any
 from steelyard.audits import AuditResult
 from steelyard.audits.intervals import Estimate
 from steelyard.report.figures import Figure
-from steelyard.report.page import ASSETS, Charts, count
-from steelyard.types import SteelyardError
+from steelyard.report.page import ASSETS, Charts, count, page_tools
 
 VERDICTS = {
     "train": "Nothing was found that speaks against training on it.",
@@ -22,12 +21,12 @@ TITLES = {
     "length": ("Mean score by length", "Ten bins of equally many rows.", "characters"),
     "best_of_n": (
         "Best of n",
-        "Mean of the answer that the reward likes best among n; the band is a 95% interval.",
+        "Mean of the answer that the reward likes best among n, with a 95% interval; the reward in gold's units.",
         "n",
     ),
     "calibration": ("Share of good rows by score", "On the dotted line a score is a probability.", "score"),
 }
-COLOURS = {"good": "var(--teal)", "bad": "var(--rose)", "gold": "var(--teal)", "reward": "var(--grey)"}
+COLOURS = {"good": "var(--teal)", "bad": "var(--rose)", "gold": "var(--teal)", "reward, rescaled": "var(--grey)"}
 
 
 def build_audit_page(result: AuditResult, folder: Path | str, *, source: str = "", command: str = "") -> Path:
@@ -44,14 +43,9 @@ def build_audit_page(result: AuditResult, folder: Path | str, *, source: str = "
     Raises:
         SteelyardError: where jinja2 or plotly is not installed.
     """
-    try:
-        from jinja2 import Environment
-        from plotly.offline import get_plotlyjs
-    except ImportError as error:
-        raise SteelyardError(f"the page needs {error.name}; install steelyard[report]") from None
+    environment, get_plotlyjs = page_tools()
     charts = Charts()
     plots = [chart for probe, curves in result.curves.items() for chart in _chart(charts, probe, curves)]
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"number": number, "interval": interval, "count": count}
     template = environment.from_string((ASSETS / "audit.html.j2").read_text("utf-8"))
     inline = {name: (ASSETS / name).read_text("utf-8") for name in ("page.css", "audit.css", "page.js")}
@@ -97,13 +91,14 @@ def _chart(charts: Charts, probe: str, curves: dict[str, dict[str, list[float]]]
     title, note, axis = TITLES.get(probe, (probe.replace("_", " "), "", ""))
     curves = {name: curve for name, curve in curves.items() if curve["x"]}
     if probe == "best_of_n":
-        curves = {name: curves[name] for name in ("gold", "reward") if name in curves}
+        curves = {name: curves[name] for name in ("gold", "reward, rescaled") if name in curves}
     data = [trace for name, curve in curves.items() for trace in _traces(probe, name, curve)]
     if probe == "calibration":
         line = {"color": "var(--muted)", "dash": "dot", "width": 1}
         data.append({"type": "scatter", "mode": "lines", "x": [0, 1], "y": [0, 1], "line": line, "hoverinfo": "skip"})
+    mode = "normal" if probe == "best_of_n" else "tozero"  # a curve, not a share: its change is what is looked at
     layout: Figure = {
-        "xaxis": {"title": {"text": axis}, "zeroline": False}, "yaxis": {"nticks": 6, "rangemode": "tozero"},
+        "xaxis": {"title": {"text": axis}, "zeroline": False}, "yaxis": {"nticks": 6, "rangemode": mode},
         "barmode": "group",
     }  # fmt: skip
     if probe == "best_of_n":

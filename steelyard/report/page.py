@@ -17,6 +17,22 @@ MODEL = "Qwen/Qwen2.5-VL-7B-Instruct"
 ASSETS = resources.files("steelyard.report") / "assets"
 
 
+def page_tools() -> tuple[Any, Any]:
+    """What writes a page: jinja2's environment, and the function that gives plotly.js. Also asked for before long work.
+
+    Raises:
+        SteelyardError: where one of them is not installed.
+    """
+    try:
+        from jinja2 import Environment
+        from plotly.offline import get_plotlyjs
+    except ImportError as error:
+        raise SteelyardError(
+            f"the page needs the package {error.name!r}; install it with: pip install 'steelyard[report]'"
+        ) from None
+    return Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True), get_plotlyjs
+
+
 def build_report(study_folder: str | Path) -> Path:
     """Write `report.html` into a study's folder, or into a single run's.
 
@@ -26,17 +42,12 @@ def build_report(study_folder: str | Path) -> Path:
         The path of the page.
 
     Raises:
-        SteelyardError: naming the file of the study that is missing or cannot be read.
+        SteelyardError: naming the file of the study that is missing or cannot be read; without jinja2 or plotly.
     """
-    try:
-        from jinja2 import Environment
-        from plotly.offline import get_plotlyjs
-    except ImportError as error:
-        raise SteelyardError(f"the report needs {error.name}; install steelyard[report]") from None
+    environment, get_plotlyjs = page_tools()
     study = read_study(Path(study_folder))
     charts = Charts()
     context = _context(study, charts)
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"percent": percent, "count": count, "signed": signed}
     template = environment.from_string((ASSETS / "page.html.j2").read_text("utf-8"))
     inline = {name: (ASSETS / name).read_text("utf-8") for name in ("page.css", "page.js")}

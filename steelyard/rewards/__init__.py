@@ -1,7 +1,8 @@
 """What judges: the reward algebra and the rewards made with it."""
 
-from steelyard.rewards.aggregation import log_tamed, normalised, ranked
-from steelyard.rewards.answers import correct, think_format
+from steelyard.rewards.aggregation import log_tamed, normalised, ranked, relative_to_best
+from steelyard.rewards.answers import correct, tags_in_order, think_format
+from steelyard.rewards.choices import choice_correct
 from steelyard.rewards.citations import citation_f1, citation_precision, citation_recall, quotes_found, sentences_cited
 from steelyard.rewards.code import code_tests, output_tests
 from steelyard.rewards.combinators import (
@@ -25,8 +26,8 @@ from steelyard.rewards.mathematics import math_correct
 from steelyard.rewards.overlap import bleu, bleuberi, rouge
 from steelyard.rewards.priority import gated
 from steelyard.rewards.schedules import cosine, linear, piecewise, scheduled, schedules
+from steelyard.rewards.shaping import length_bonus, length_in_band, overlong_penalty, repeats
 from steelyard.rewards.text import (
-    choice_correct,
     exact_match,
     fresh_words,
     fuzzy_match,
@@ -71,6 +72,8 @@ __all__ = [
     "hybrid",
     "json_valid",
     "language_is",
+    "length_bonus",
+    "length_in_band",
     "linear",
     "log_tamed",
     "math_correct",
@@ -79,12 +82,15 @@ __all__ = [
     "normalised",
     "normalised_match",
     "output_tests",
+    "overlong_penalty",
     "pattern_match",
     "pessimistic",
     "piecewise",
     "quotes_found",
     "ranked",
     "reading",
+    "relative_to_best",
+    "repeats",
     "repetition_penalty",
     "rescaled",
     "reward",
@@ -95,6 +101,7 @@ __all__ = [
     "score_one",
     "sentences_cited",
     "tag_format",
+    "tags_in_order",
     "think_format",
     "thinking_length",
     "token_f1",

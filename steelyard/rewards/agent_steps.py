@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from steelyard.rewards.core import BatchReward, reward
+from steelyard.rewards.judges.asking import read_verdicts
 from steelyard.rewards.judges.parsing import Parse, parse_ternary
 from steelyard.rewards.judges.scoring import named_reward, texts_of
 from steelyard.rewards.judges.templates import step_prompt
@@ -117,7 +118,7 @@ def judged_steps(
         shown = rollouts.take(rows)
         references = texts_of(shown, reference) if answers.any() else [""] * len(rows)
         prompts = _prompts([steps[i] for i in rows], shown, texts_of(shown, question), references)
-        verdicts = [parse(reply) for reply in ask_once(judge, prompts)]
+        verdicts = ask_once(judge, prompts, parse)
         thought, action = (_laid(verdicts[part::2], rows, len(steps)) for part in (0, 1))
         taken = [sample.prefix.steps if sample.prefix else 0 for sample in rollouts.samples]
         values = step_rewards(thought, action, answers, np.array(taken, np.int64), budget=budget, bonus=bonus)
@@ -145,12 +146,12 @@ def _prompts(
     return prompts
 
 
-def ask_once(judge: Judge, prompts: Sequence[Prompt]) -> list[str | None]:
-    """One reply a prompt, equal prompts sharing one; nobody is asked where there are none."""
+def ask_once(judge: Judge, prompts: Sequence[Prompt], parse: Parse) -> list[Verdict]:
+    """One verdict a prompt, equal prompts sharing one; nobody is asked where there are none."""
     keys = [repr(prompt) for prompt in prompts]
     first = dict(zip(keys, prompts, strict=True))
-    replies = dict(zip(first, judge.ask(list(first.values())), strict=True)) if first else {}
-    return [replies[key] for key in keys]
+    verdicts = dict(zip(first, read_verdicts(judge, list(first.values()), parse), strict=True)) if first else {}
+    return [verdicts[key] for key in keys]
 
 
 def _laid(verdicts: Sequence[Verdict], rows: Array, count: int) -> Array:

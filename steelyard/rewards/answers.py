@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from steelyard.rewards.core import RowReward, reward
+from steelyard.rewards.golds import NO_GOLD, gold_texts, is_missing
 from steelyard.rewards.overlap import rouge_mean, word_error_rate
 from steelyard.types import Status, SteelyardError, Verdict
 
@@ -42,11 +43,10 @@ def think_format(completion: str) -> float:
 
 
 @reward
-def one_of(completion: str, answer: str | Sequence[str]) -> float:
+def one_of(completion: str, answer: str | Sequence[str]) -> float | Verdict:
     """1 iff the answer block is the answer, or one of them where there are several; 0 without a block."""
-    ours = answer_text(completion)
-    accepted = [answer] if isinstance(answer, str) else answer
-    return float(ours is not None and ours in [str(each).strip() for each in accepted])
+    golds = gold_texts(answer)
+    return float(answer_text(completion) in [gold.strip() for gold in golds]) if golds else NO_GOLD
 
 
 def tagged_in_order(text: str, tags: Sequence[str], *, prefix: bool = False) -> bool:
@@ -173,8 +173,8 @@ def correct(
     completion: str, answer: str, problem_type: str = "multiple choice", *, regression_epsilon: float = 0.0
 ) -> float | Verdict:
     """Accuracy by question type (sheet 01, r^Acc): without a gold answer or a rule for the type it is NaN."""
-    if answer is None:
-        return Verdict(float("nan"), Status.NOT_APPLICABLE, "there is no gold answer")
+    if is_missing(answer):
+        return NO_GOLD
     if problem_type not in ACCURACY:
         return Verdict(float("nan"), Status.NOT_APPLICABLE, f"no rule for problem type {problem_type!r}")
     return problem_accuracy(completion, str(answer), problem_type, regression_epsilon=regression_epsilon)

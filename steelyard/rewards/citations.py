@@ -9,13 +9,16 @@ from typing import Any
 from steelyard.rewards.core import reward
 from steelyard.types import Status, SteelyardError, Verdict
 
-_MARKER = re.compile(r"\[\s*([\w.:-]{1,40}(?:\s*[,;]\s*[\w.:-]{1,40}){0,30})\s*\](?!\()")
+_MARKER = re.compile(r"\[\s*([\w.:–-]{1,40}(?:\s*[,;]\s*[\w.:–-]{1,40}){0,30})\s*\](?!\()")
 _LINK = re.compile(
     r"\[\d{1,4}\]\((?:view-source:)?(https?://[^\s()]{1,2000}(?:\([^\s()]{0,200}\)[^\s()]{0,500}){0,9})\)"
 )
 _READER = re.compile(r"https?://r\.jina\.ai/(?=https?://)")
 _RANGE = re.compile(r"(\d{1,4})\s*[-–]\s*(\d{1,4})")
-_SENTENCE = re.compile(r"(?<=[.!?。！？])(?:[\"”’»)]*)((?:\s*\[[^\]\n]{1,80}\])*)(?:\s+(?=[^a-z])|\s*$)")
+_MARKS = r"((?:\s*\[[^\]\n]{1,80}\])*)"
+_SENTENCE = re.compile(
+    rf"(?<=[.!?])(?:[\"”’»)]*){_MARKS}(?:\s+(?=[^a-z])|\s*$)|(?<=[。！？])(?:[”’」』»)）]*){_MARKS}\s*"
+)
 _ABBREVIATED = re.compile(r"(?:\b(?:Dr|Mr|Mrs|Ms|Prof|St|vs|cf|Fig|Eq|al|e\.g|i\.e|approx)|(?<![\w.])[A-Z])\.\s+$")
 _QUOTE = re.compile(r"\"([^\"\n]{1,2000})\"|“([^“”]{1,2000})”|«([^«»]{1,2000})»")
 _WORD = re.compile(r"\w")
@@ -117,7 +120,7 @@ def sentences(text: str) -> list[str]:
 
 @reward
 def quotes_found(completion: str, sources: Sources, *, shortest: int = 3) -> float | Verdict:
-    """The share of quotations of at least `shortest` words that stand in a source, case and white space aside.
+    """The share of quotations of at least `shortest` words that stand in a source as whole words, whatever their case.
 
     A quotation followed by markers must stand in one of the sources that they name; others may stand in any. A
     completion without a quotation is not applicable (NaN).
@@ -133,7 +136,8 @@ def quotes_found(completion: str, sources: Sources, *, shortest: int = 3) -> flo
             continue
         behind = re.match(r"[.,;:]?(?:\s*\[[^\]\n]{1,80}\])+", completion[found.end() : found.end() + 400])
         names = cited(behind.group()) if behind else list(texts)
-        right.append(any(words in texts.get(name, "") for name in names))
+        whole = re.compile(rf"(?<![a-z0-9]){re.escape(words)}(?![a-z0-9])")
+        right.append(any(whole.search(texts.get(name, "")) for name in names))
     if not right:
         return Verdict(float("nan"), Status.NOT_APPLICABLE, "nothing is quoted")
     return sum(right) / len(right)

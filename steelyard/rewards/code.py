@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from steelyard.rewards.chat import texts_in
 from steelyard.rewards.core import reward
 from steelyard.rewards.sandbox.bubblewrap import interpreter
 from steelyard.rewards.sandbox.command import run_command
@@ -172,7 +173,7 @@ def output_tests(
     call = tuple(command or (interpreter(), "-s", "-S", file))
     rows = [_cases(given, row) for row, given in enumerate(rollouts.column("cases"))]
     steps = np.full((len(rows), max(map(len, rows), default=0)), np.nan, np.float32)
-    for row, (completion, cases) in enumerate(zip(rollouts.completions, rows, strict=True)):
+    for row, (completion, cases) in enumerate(zip(texts_in(rollouts), rows, strict=True)):
         text = program_text(completion, languages=languages)
         for number, (given, expected) in enumerate(cases):
             stdin = given.encode("utf-8", "surrogatepass")  # half a letter is a fault of one row, not of the batch

@@ -9,7 +9,8 @@ from typing import Any, Literal, get_args, overload
 
 import numpy as np
 
-from steelyard.rewards.rows import Run, judge_rows
+from steelyard.rewards.chat import as_texts
+from steelyard.rewards.rows import Outcome, Run, judge_rows
 from steelyard.types import Array, Rollouts, Sample, Scores, Status, SteelyardError
 
 OnError = Literal["raise", "nan"]
@@ -223,7 +224,12 @@ def gate(reward: Expression, *, by: Expression, above: float = 0.0, otherwise: f
     """r where by > above, else `otherwise`.
 
     A row whose gate could not be judged is NaN; a row whose gate is shut needs no verdict of `reward`.
+
+    Raises:
+        SteelyardError: for a threshold or another value that is not finite.
     """
+    _check_finite(above, "the threshold of gate")
+    _check_finite(otherwise, "what gate gives otherwise")
     return Gate(as_reward(reward), as_reward(by), above, otherwise)
 
 
@@ -347,6 +353,13 @@ class RowReward(Expression):
         self.base, self.name = name, _with_options(name, self.options)
         self.__doc__ = function.__doc__
         self._columns, self._optional = _columns_read(function, name, self.options)
+        parameters = inspect.signature(function).parameters.values()
+        self._texts = frozenset(p.name for p in parameters if p.annotation in (str, "str"))
+
+    @property
+    def texts(self) -> frozenset[str]:
+        """Columns that the function takes as `str` by its annotation."""
+        return self._texts
 
     @property
     def reads(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -370,14 +383,7 @@ class RowReward(Expression):
             columns = [rollouts.column(name) for name in names]
         except SteelyardError as error:
             raise SteelyardError(f"reward {self.name!r}: {error}") from None
-        rows = zip(*columns, strict=True) if columns else [()] * len(rollouts)
-        try:
-            outcomes = judge_rows(
-                self.function, tuple(names), self.options, rows,
-                run=self.run, workers=self.workers, count=len(rollouts),
-            )  # fmt: skip
-        except SteelyardError as error:
-            raise SteelyardError(f"reward {self.name!r}: {error}") from error
+        outcomes = self._judged(names, columns, len(rollouts))
         for row, outcome in enumerate(outcomes):
             if outcome.error and self.on_error == "raise":
                 where = f"reward {self.name!r}, row {row} (sample {rollouts.samples[row].id!r})"
@@ -385,7 +391,27 @@ class RowReward(Expression):
         values = np.asarray([outcome.value for outcome in outcomes], np.float32)
         seconds = np.asarray([outcome.seconds for outcome in outcomes], np.float64)
         status = np.asarray([outcome.status for outcome in outcomes], np.int8)
-        return Scores(values, status, parts={self.base: values}, seconds={self.base: seconds})
+        notes = np.asarray([outcome.error or outcome.note for outcome in outcomes], object)
+        return Scores(values, status, parts={self.base: values}, seconds={self.base: seconds}, notes=notes)
+
+    def _judged(self, names: list[str], columns: list[Sequence[Any]], count: int) -> list[Outcome]:
+        """One outcome a row; a row whose completion should be a text and is none fails without being judged."""
+        unread: dict[int, str] = {}
+        if "completion" in self._texts and "completion" in names:
+            place = names.index("completion")
+            columns[place], unread = as_texts(columns[place])
+        rows = list(zip(*columns, strict=True)) if columns else [()] * count
+        readable = [row for place, row in enumerate(rows) if place not in unread] if unread else rows
+        try:
+            judged = judge_rows(
+                self.function, tuple(names), self.options, readable,
+                run=self.run, workers=self.workers, count=len(readable),
+            )  # fmt: skip
+        except SteelyardError as error:
+            raise SteelyardError(f"reward {self.name!r}: {error}") from error
+        rest = iter(judged)
+        failed = {row: Outcome(math.nan, Status.FAILED, 0.0, reason) for row, reason in unread.items()}
+        return [failed.get(row) or next(rest) for row in range(count)] if unread else judged
 
 
 def _with_options(name: str, options: Mapping[str, Any]) -> str:
@@ -428,8 +454,9 @@ def reward(
 
     A row-wise function's parameters name the columns that it reads (`completion`, `prompt`, `sample`, or any
     column of the samples); a parameter with a default is read where the column exists; a keyword-only one is an
-    option, set by `.using(option=…)`. It returns a number, a bool, a `Verdict`, or None (not applicable → NaN).
-    With `batch=True` it takes `Rollouts` and returns `Scores` or an array [N].
+    option, set by `.using(option=…)`. A parameter `completion: str` gets the text of chat messages. The function
+    returns a number, a bool, a `Verdict`, or None (not applicable → NaN). With `batch=True` it takes `Rollouts` and
+    returns `Scores` or an array [N].
 
     Args:
         function: what to decorate.

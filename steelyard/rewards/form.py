@@ -5,12 +5,15 @@ from __future__ import annotations
 import functools
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+import time
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import regex
 
 from steelyard.rewards.core import reward
+from steelyard.rewards.golds import is_missing
 from steelyard.rewards.json_text import NotJson, json_part, parse_json
 from steelyard.types import Status, SteelyardError, Verdict
 
@@ -57,6 +60,8 @@ def compiled(pattern: str) -> regex.Pattern[str]:
     Raises:
         SteelyardError: for what is no regular expression.
     """
+    if not isinstance(pattern, str):
+        raise SteelyardError(f"the pattern is {pattern!r:.60}; give a regular expression as text")
     try:
         return regex.compile(pattern)
     except regex.error as error:
@@ -83,8 +88,8 @@ def json_valid(completion: str, schema: Mapping[str, Any] | str | None = None) -
 
     The JSON is the whole text, else the last fence behind the thinking, else all that is behind it. Without a schema
     any JSON will do. Texts over 100,000 characters and brackets nested deeper than 64 are invalid. References in a
-    schema are looked up in it and in the published drafts, never fetched. A pattern of the schema that takes over half
-    a second gives NaN with the status `TIMED_OUT`.
+    schema are looked up in it and in the published drafts, never fetched. A check that takes over half a second, of a
+    pattern or of alternatives within alternatives, gives NaN with the status `TIMED_OUT`.
 
     Args:
         completion: of the model.
@@ -94,13 +99,16 @@ def json_valid(completion: str, schema: Mapping[str, Any] | str | None = None) -
         SteelyardError: for a schema that is none, refers to itself without end or to what is not there.
     """
     value = _json_of(completion)
+    if is_missing(schema):
+        return float(value is not _NONE)
+    validator = _validator(schema if isinstance(schema, str) else _as_json(schema))
     if value is _NONE:
         return 0.0
-    if schema is None:
-        return 1.0
-    text = schema if isinstance(schema, str) else json.dumps(schema)
+    _clock.ends = time.perf_counter() + SECONDS
     try:
-        return float(_validator(text).is_valid(value))
+        return float(validator.is_valid(value))
+    except OverflowError:  # multipleOf divides as floats do, and a completion's number may be too large for one
+        return 0.0
     except TimeoutError:
         return Verdict(float("nan"), Status.TIMED_OUT, _NOT_IN_TIME)
     except RecursionError:
@@ -112,6 +120,25 @@ def json_valid(completion: str, schema: Mapping[str, Any] | str | None = None) -
 
 
 _NONE = object()
+_clock = threading.local()
+
+
+def _as_json(schema: Any) -> str:
+    try:
+        return json.dumps(schema)
+    except (TypeError, ValueError) as error:
+        raise SteelyardError(f"the schema is {schema!r:.60}, which is no JSON ({error}); give an object") from None
+
+
+def _timed(check: Callable[..., Any]) -> Callable[..., Any]:
+    """The check of a keyword, within the time that is left."""
+
+    def timed(*given: Any) -> Any:
+        if time.perf_counter() > _clock.ends:
+            raise TimeoutError(_NOT_IN_TIME)
+        return check(*given)
+
+    return timed
 
 
 def _json_of(completion: str) -> Any:
@@ -142,7 +169,9 @@ def _validator(schema: str) -> Any:
         raise SteelyardError(f"the schema is {schema!r:.60}; it must be an object")
     _check_schema(content)
     base = validators.validator_for(content, default=validators.Draft202012Validator)
-    bounded = {"pattern": _pattern, "patternProperties": _pattern_properties, "additionalProperties": _additional}
+    own = {"pattern": _pattern, "patternProperties": _pattern_properties, "additionalProperties": _additional}
+    own |= {"uniqueItems": _unique_items}
+    bounded = {keyword: _timed(own.get(keyword, check)) for keyword, check in base.VALIDATORS.items()}
     try:
         base.check_schema(content, format_checker=None)
     except SchemaError as error:
@@ -163,6 +192,23 @@ def _keys(content: Any) -> Iterator[str]:
     if isinstance(content, (dict, list)):
         inner = content.values() if isinstance(content, dict) else content
         yield from itertools.chain.from_iterable(map(_keys, inner))
+
+
+def _unique_items(validator: Any, unique: Any, instance: Any, schema: Any) -> Iterator[Any]:
+    """As jsonschema's, in time that grows as the list does: a completion may hold many items."""
+    from jsonschema import ValidationError
+
+    if unique and validator.is_type(instance, "array") and len(set(map(_key, instance))) < len(instance):
+        yield ValidationError("the items are not unique")
+
+
+def _key(value: Any) -> Hashable:
+    """Equal for JSON values that a schema holds for equal: 1 is 1.0, true is not 1, the order of keys is nothing."""
+    if isinstance(value, dict):
+        return frozenset((name, _key(inner)) for name, inner in value.items())
+    if isinstance(value, list):
+        return ("list", *map(_key, value))
+    return (isinstance(value, bool), value)
 
 
 def _found(pattern: str, text: str) -> bool:

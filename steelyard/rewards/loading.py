@@ -32,8 +32,8 @@ def load_reward(spec: str) -> Expression:
     reward of its own. The code is run, as an import runs it: give only code that you trust.
 
     Raises:
-        SteelyardError: for a file or module that is not there or fails when it is run, a name that it lacks, or what
-            is neither a reward nor a function.
+        SteelyardError: for a file or module that is not there or fails when it is run, a name that it lacks, what is
+            neither a reward nor a function, or a function of ours that makes rewards.
     """
     place, colon, name = spec.rpartition(":") if ":" in spec else (spec, "", "")
     if not place or (colon and not name.isidentifier()):
@@ -49,6 +49,9 @@ def load_reward(spec: str) -> Expression:
         return found
     if not callable(found) or isinstance(found, type):
         raise SteelyardError(f"{spec} is {type(found).__name__}, which is no reward and no function")
+    if getattr(found, "__module__", "").startswith("steelyard."):
+        made = f"write `mine = {name}(…)` into my_rewards.py and give my_rewards.py:mine"
+        raise SteelyardError(f"{spec} is no reward, it makes one of what it is given; {made}")
     try:
         return reward(found)
     except (AttributeError, ValueError) as error:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import numpy as np
 from rapidfuzz.distance import Levenshtein
 
+from steelyard.rewards.chat import texts_in
 from steelyard.rewards.core import reward
+from steelyard.rewards.golds import is_missing
 from steelyard.rewards.ngrams import ORDER, Matches, clipped_matches
 from steelyard.types import Array, Rollouts, Scores, SteelyardError
 
@@ -27,25 +30,20 @@ def bleu(rollouts: Rollouts) -> Scores:
     Raises:
         SteelyardError: where `references` is neither a text nor a list of texts, or empty, or a completion is no text.
     """
-    values = _sacrebleu(clipped_matches(*_texts(rollouts)))
+    values = _sacrebleu(clipped_matches(texts_in(rollouts), _references(rollouts)))
     return Scores(values, parts={"bleu": values})
 
 
-def _texts(rollouts: Rollouts) -> tuple[list[str], list[tuple[str, ...]]]:
-    """Completions [N] and references [N], checked."""
-    for row, text in enumerate(rollouts.completions):
-        if not isinstance(text, str):
-            raise SteelyardError(f"row {row}: the completion is {text!r:.80}; it must be a text")
-    return list(rollouts.completions), _references(rollouts)
-
-
 def _references(rollouts: Rollouts) -> list[tuple[str, ...]]:
-    given = [(texts,) if isinstance(texts, str) else texts for texts in rollouts.column("references")]
-    for row, texts in enumerate(given):
-        listed = isinstance(texts, (list, tuple)) and len(texts) > 0
-        if not listed or not all(isinstance(text, str) for text in texts):
-            raise SteelyardError(f"row {row}: references are {texts!r:.80}; give a text or a list of texts")
-    return list(map(tuple, given))
+    return [_listed(given, f"row {row}: ") for row, given in enumerate(rollouts.column("references"))]
+
+
+def _listed(references: Any, where: str = "") -> tuple[str, ...]:
+    texts = (references,) if isinstance(references, str) else references
+    listed = isinstance(texts, (list, tuple)) and len(texts) > 0
+    if not listed or not all(isinstance(text, str) for text in texts):
+        raise SteelyardError(f"{where}references are {references!r:.80}; give a text or a list of texts")
+    return tuple(texts)
 
 
 def bleu_scores(completions: Sequence[str], references: Sequence[str]) -> Array:
@@ -80,9 +78,10 @@ def bleuberi(rollouts: Rollouts) -> Scores:
     On references of a few words unrelated answers of a few words score high: "yes" against "no" is 0.84.
 
     Raises:
-        SteelyardError: where `references` is neither a text nor a list of texts, or empty.
+        SteelyardError: where `references` is neither a text nor a list of texts, or empty, or a completion is no text.
     """
-    texts = [_answer(text) if isinstance(text, str) else "" for text in rollouts.completions]
+    known = ["" if is_missing(completion) else completion for completion in rollouts.completions]
+    texts = [_answer(text) for text in texts_in(replace(rollouts, completions=known))]
     found = clipped_matches(texts, _references(rollouts))
     words = found.lengths
     shortest = np.where(found.references < 0, np.iinfo(np.int64).max, found.references).min(axis=1)
@@ -116,9 +115,7 @@ def rouge(completion: str, references: str | Sequence[str], *, kind: Rouge = "ro
             line by line (`rougeLsum`).
         stem: whether words are stemmed.
     """
-    texts = [references] if isinstance(references, str) else references
-    if not texts or not all(isinstance(text, str) for text in texts):
-        raise SteelyardError(f"references are {references!r:.80}; give a text or a list of texts")
+    texts = _listed(references)
     if kind not in get_args(Rouge):
         raise SteelyardError(f"kind is {kind!r}; it is one of {get_args(Rouge)}")
     return float(_rouge((kind,), stem).score_multi(list(texts), _answer(completion))[kind].fmeasure)

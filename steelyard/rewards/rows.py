@@ -24,12 +24,13 @@ LARGEST = float(np.finfo(np.float32).max)
 
 
 class Outcome(NamedTuple):
-    """One row's value (NaN: none), what became of it, what it took, and why it failed if it did."""
+    """One row's value (NaN: none), what became of it, what it took, why it failed if it did, why it has none."""
 
     value: float
     status: Status
     seconds: float
     error: str = ""
+    note: str = ""
 
 
 def judge_row(
@@ -39,16 +40,14 @@ def judge_row(
     judge: Callable[..., Any] = _found(*function) if isinstance(function, tuple) else function
     start = time.perf_counter()
     try:
-        value, status = _read(judge(**dict(zip(names, row, strict=True)), **options))
-    except _NoVerdict as error:
+        result = judge(**dict(zip(names, row, strict=True)), **options)
+        value, status = _read(result)
+    except SteelyardError as error:
         return Outcome(math.nan, Status.FAILED, time.perf_counter() - start, str(error))
     except (Exception, SystemExit) as error:  # sys.exit in a reward is a fault of it, not the end of a run
         return Outcome(math.nan, Status.FAILED, time.perf_counter() - start, f"{type(error).__name__}: {error}")
-    return Outcome(value, status, time.perf_counter() - start)
-
-
-class _NoVerdict(Exception):
-    """What a function returned cannot be a score."""
+    note = result.text if isinstance(result, Verdict) and value != value else ""
+    return Outcome(value, status, time.perf_counter() - start, note=note)
 
 
 def _read(result: Any) -> tuple[float, Status]:
@@ -65,10 +64,10 @@ def _read(result: Any) -> tuple[float, Status]:
 
 def _number(result: Any) -> float:
     if not isinstance(result, (float, int, np.floating, np.integer, np.bool_)):
-        raise _NoVerdict(f"it returned {type(result).__name__} {result!r:.60}, which is no number, Verdict or None")
+        raise SteelyardError(f"it returned {type(result).__name__} {result!r:.60}, which is no number, Verdict or None")
     value = float(result)
     if abs(value) > LARGEST:
-        raise _NoVerdict(f"it returned {value}, which is not finite as a float32")
+        raise SteelyardError(f"it returned {value}, which is not finite as a float32")
     return value
 
 

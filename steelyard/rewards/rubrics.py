@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from steelyard.rewards.core import BatchReward
+from steelyard.rewards.judges.cache import forget_unread
 from steelyard.rewards.judges.parsing import parse_label, parse_labels
 from steelyard.rewards.judges.scoring import named_reward, texts_of
 from steelyard.rewards.judges.templates import label_prompt, labels_prompt
@@ -289,7 +290,7 @@ def _scores(
     unjudged = (np.isnan(credits) & there).sum(axis=1) / np.maximum(there.sum(axis=1), 1)
     parts = {f"{name}/gate": found.gates, f"{name}/unjudged": unjudged}
     for k, criterion in enumerate(shared or ()):
-        parts[f"{name}/{criterion.name or f'c{k + 1}'}"] = credits[:, k]
+        parts[f"{name}/{criterion.name or f'c{k + 1}'}"] = credits[:, k] if len(credits) else np.zeros(0)
     why = np.where(there.any(axis=1), _first_failure(status, credits, there), Status.NOT_APPLICABLE)
     row_status = np.where(np.isnan(found.values), why, Status.SCORED)
     steps = credits.astype(np.float32)
@@ -322,8 +323,10 @@ def _one_by_one(
     credits, status = _blank(rubrics)
     cells = [(row, k, criterion) for row, criteria in enumerate(rubrics) for k, criterion in enumerate(criteria)]
     prompts = [label_prompt(questions[row], responses[row], c.text, list(c.levels)) for row, _, c in cells]
-    for (row, k, criterion), reply in zip(cells, judge.ask(prompts), strict=True):
-        label = parse_label(reply, list(criterion.levels))
+    replies = judge.ask(prompts)
+    labels = [parse_label(reply, list(c.levels)) for (_, _, c), reply in zip(cells, replies, strict=True)]
+    forget_unread(judge, prompts, replies, [label is not None for label in labels])
+    for (row, k, criterion), label, reply in zip(cells, labels, replies, strict=True):
         credits[row, k], status[row, k] = _credit(criterion, label, reply)
     return credits, status
 
@@ -338,8 +341,13 @@ def _all_at_once(
     for row in rows:
         asked = {f"c{k + 1}": (c.text, list(c.levels)) for k, c in enumerate(rubrics[row])}
         prompts.append(labels_prompt(questions[row], responses[row], asked))
-    for row, reply in zip(rows, judge.ask(prompts), strict=True):
-        labels = parse_labels(reply, {f"c{k + 1}": list(c.levels) for k, c in enumerate(rubrics[row])})
+    replies = judge.ask(prompts)
+    read = [
+        parse_labels(reply, {f"c{k + 1}": list(c.levels) for k, c in enumerate(rubrics[row])})
+        for row, reply in zip(rows, replies, strict=True)
+    ]
+    forget_unread(judge, prompts, replies, [None not in labels.values() for labels in read])
+    for row, labels, reply in zip(rows, read, replies, strict=True):
         for k, (criterion, label) in enumerate(zip(rubrics[row], labels.values(), strict=True)):
             credits[row, k], status[row, k] = _credit(criterion, label, reply)
     return credits, status

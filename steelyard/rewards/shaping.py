@@ -23,10 +23,20 @@ _STATED = re.compile(
 
 
 def completion_lengths(rollouts: Rollouts) -> Array:
-    """Steps of every completion [N]: the column `length` where it is given, else what the actions' mask counts."""
-    if rollouts.has("length") or rollouts.actions is None:
-        return np.asarray(rollouts.column("length"), np.int64)
-    return rollouts.actions.mask.sum(axis=1)
+    """Steps of every completion [N]: the column `length` where it is given, else what the actions' mask counts.
+
+    Raises:
+        SteelyardError: where neither is there, or a length is no number ≥ 0.
+    """
+    if not rollouts.has("length"):
+        if rollouts.actions is None:
+            raise SteelyardError("the lengths of completions are not known; give the column 'length', or actions")
+        return rollouts.actions.mask.sum(axis=1)
+    lengths = rollouts.column("length")
+    for row, length in enumerate(lengths):
+        if isinstance(length, bool) or not isinstance(length, (int, float, np.number)) or not length >= 0:
+            raise SteelyardError(f"row {row}: the length is {length!r:.40}; give a number of steps, ≥ 0")
+    return np.asarray(lengths, np.int64)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -70,6 +80,41 @@ def length_bonus(
     does not count as passing. Source: sheet 01, the released code's term.
     """
     return LengthBonus(by, bonus, shortest, longest, above, least_right)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class OverlongPenalty(Expression):
+    """See `overlong_penalty`."""
+
+    longest: int
+    buffer: int
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """As it was written."""
+        return f"overlong_penalty(longest={self.longest}, buffer={self.buffer})"
+
+    def _compute(self, rollouts: Rollouts, memo: Memo) -> Scores:
+        over = completion_lengths(rollouts) - (self.longest - self.buffer)
+        values = -np.where(over > 0, np.minimum(over / max(self.buffer, 1), 1.0), 0.0)
+        scores = Scores(values)
+        return Scores(scores.values, parts={"overlong_penalty": scores.values})
+
+
+def overlong_penalty(*, longest: int, buffer: int) -> OverlongPenalty:
+    """0 for completions of up to `longest` − `buffer` steps, then falling evenly to −1 at `longest`, and −1 beyond.
+
+    Add it: `correct + overlong_penalty(longest=16384, buffer=4096)`. Steps are counted as `completion_lengths` does:
+    the column `length`, else the policy's own steps.
+
+    Raises:
+        SteelyardError: for a length below 1, or a buffer below 0 or beyond it; at the call, where no length is known.
+
+    Source: DAPO (arXiv 2503.14476), soft overlong punishment.
+    """
+    if not longest >= 1 or not 0 <= buffer <= longest:
+        raise SteelyardError(f"overlong_penalty(longest={longest}, buffer={buffer}): 0 ≤ buffer ≤ longest, longest ≥ 1")
+    return OverlongPenalty(longest, buffer)
 
 
 def most_repeated(text: str, *, window: int = 10) -> int:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
+from steelyard.rewards.chat import content_text, texts_in
 from steelyard.rewards.core import Expression, Memo, reward
 from steelyard.rewards.json_text import NotJson, json_part, parse_json, parse_json_stream, same_json
 from steelyard.rewards.schedules import WeightOfStep, linear, piecewise, scheduled
@@ -36,7 +38,8 @@ def read_calls(source: Any, *, form: Form = "any") -> list[Call] | None:
     With the form `any`: every `<tool_call>` block behind a text's thinking (one JSON object, several, or a list in
     each), else the JSON in its last fence or that it is; objects `{"name", "parameters" | "arguments" | "input"}`,
     OpenAI's `{"function": {"name", "arguments"}}` with arguments as an object or as text, messages with `tool_calls`,
-    and lists of them. With `lines`, ToolRL's own: the first block only, one `{"name", "parameters"}` a line.
+    and lists of them; of a message without `tool_calls` the text is read.
+    With `lines`, ToolRL's own: the first block only, one `{"name", "parameters"}` a line.
 
     Raises:
         NotJson: for a block that is no such JSON.
@@ -80,10 +83,12 @@ def _calls(value: Any) -> Iterator[Call]:
         yield from _calls(value["function"])
     elif isinstance(value, Mapping) and isinstance(value.get("name"), str):
         given: Any = next((value[key] for key in _PARAMETERS if key in value), {})
-        if isinstance(given, str):
-            given = parse_json(given) if given.strip() else {}
+        if given is None or isinstance(given, str):
+            given = parse_json(given) if given and given.strip() else {}
         yield Call(value["name"], given if isinstance(given, Mapping) else None)
-    elif not (isinstance(value, Mapping) and value.get("role") is not None):
+    elif isinstance(value, Mapping) and value.get("role") is not None:
+        yield from read_calls(content_text(value.get("content"))) or ()
+    else:
         raise NotJson(f"{value!r:.60} is no call")
 
 
@@ -178,6 +183,10 @@ def _largest(gold: Sequence[Call]) -> int:
 
 
 def _graded(completion: Any, reference: Any, share: Share, form: Form, low: float, high: float) -> float | Verdict:
+    if form not in get_args(Form):
+        raise SteelyardError(f"form is {form!r}; it is one of {get_args(Form)}")
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise SteelyardError(f"the range is {low} to {high}; the low end must be below the high end")
     try:
         gold = read_calls(reference, form="any" if not isinstance(reference, str) else form)
     except NotJson as error:
@@ -219,7 +228,7 @@ def tool_calls(
         form: `lines` reads texts as the paper's code does.
         low, high: the range.
     """
-    if matching not in ("optimal", "greedy"):
+    if matching not in get_args(Matching):
         raise SteelyardError(f"matching is {matching!r}; it is 'optimal' or 'greedy'")
 
     def share(gold: list[Call], ours: list[Call]) -> float:
@@ -285,13 +294,20 @@ def tool_calls_coarse(
 
 
 @reward
-def tool_call_format(completion: str, reference: str) -> float:
+def tool_call_format(completion: str, reference: Any) -> float:
     """1 iff the text is a think block and then the blocks that the reference has, each on its own lines, else 0.
 
     Patterns: think; think + response; think + tool_call; think + tool_call + response. Blocks behind the thinking stand
-    once, so that a tag quoted in it breaks the form. What is in the tool-call block is not checked.
+    once, so that a tag quoted in it breaks the form. What is in the tool-call block is not checked. A reference that
+    is a list of calls or a message asks for a tool-call block where it has a call.
     """
-    blocks = [name for name in ("tool_call", "response") if f"<{name}>" in reference]
+    if isinstance(reference, str):
+        blocks = [name for name in ("tool_call", "response") if f"<{name}>" in reference]
+    else:
+        try:
+            blocks = ["tool_call"] if read_calls(reference) else []
+        except NotJson as error:
+            raise SteelyardError(f"the reference's calls cannot be read: {error}") from None
     if any(not completion.count(f"<{name}>") == completion.count(f"</{name}>") == 1 for name in blocks):
         return 0.0
     inner = {"tool_call": r"\n.*?\n", "response": ".*?"}
@@ -315,7 +331,7 @@ class ThinkingLength(Expression):
         aim = self.words(self.step) if callable(self.words) else self.words
         if not aim > 0:
             raise SteelyardError(f"{self.name} aims at {aim} words; it must be more than 0")
-        values = np.array([min(1.0, round(_thinking_words(text) / aim, 2)) for text in rollouts.completions])
+        values = np.array([min(1.0, round(_thinking_words(text) / aim, 2)) for text in texts_in(rollouts)])
         scores = Scores(values)
         return Scores(scores.values, parts={"thinking_length": scores.values})
 

@@ -41,6 +41,7 @@ class Scores:
         confidence: float32 [N] in [0, 1].
         parts: name to float32 [N], for logs; the combined value stays apart in `values`.
         seconds: name to float64 [N], what each row of a slow reward took.
+        notes: text [N], why a row has no value, where the reward itself says it.
     """
 
     values: Array
@@ -49,6 +50,7 @@ class Scores:
     confidence: Array | None = None
     parts: dict[str, Array] = field(default_factory=dict)
     seconds: dict[str, Array] = field(default_factory=dict)
+    notes: Array | None = None
 
     def __post_init__(self) -> None:
         self.values = np.asarray(self.values, np.float32)
@@ -58,7 +60,7 @@ class Scores:
             self.status = np.where(np.isnan(self.values), Status.FAILED, Status.SCORED).astype(np.int8)
         self.status = np.asarray(self.status, np.int8)
         n = len(self.values)
-        fields = {"status": self.status, "steps": self.steps, "confidence": self.confidence, **self.parts}
+        fields = {name: getattr(self, name) for name in ("status", "steps", "confidence", "notes")} | self.parts
         fields |= {f"seconds of {name}": array for name, array in self.seconds.items()}
         for name, array in fields.items():
             if array is not None and len(array) != n:
@@ -79,6 +81,7 @@ class Scores:
             some(self.confidence),
             {name: part[rows] for name, part in self.parts.items()},
             {name: part[rows] for name, part in self.seconds.items()},
+            some(self.notes),
         )
 
 

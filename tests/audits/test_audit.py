@@ -1,6 +1,5 @@
 """The audit: planted faults are found by name, honest rewards are left alone, and bad data is told or left out."""
 
-import gzip
 import json
 from pathlib import Path
 
@@ -12,44 +11,20 @@ from steelyard.audits.auditing import make_case
 from steelyard.audits.probes import PROBES
 from steelyard.audits.probes.best_of_n import best_of
 from steelyard.rewards import bleu, math_correct, normalised, reward
-from steelyard.rewards.text import exact_match, normalised_match, token_f1
-from steelyard.types import Rollouts, Sample, SteelyardError
-from tests.audits.planted import PLANTED, by_form, by_inclusion, by_length, case_sensitive, rollouts, table
+from steelyard.rewards.text import token_f1
+from steelyard.types import Rollouts, Sample, Status, SteelyardError, Verdict
+from tests.audits.planted import (
+    PLANTED,
+    by_form,
+    by_inclusion,
+    by_length,
+    case_sensitive,
+    real,
+    rollouts,
+    table,
+)
 
-DATA = Path(__file__).parents[2].parent / "shared" / "data"
 ROWS = rollouts()
-
-
-def real(name: str) -> list[dict]:
-    """The rows of a real file, or a skip where it is absent."""
-    path = DATA / name
-    if not path.exists():
-        pytest.skip(f"the real data {name} is not here")
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
-
-
-@pytest.mark.parametrize("what", PLANTED)
-def test_planted_faults_are_found_by_name(what: str) -> None:
-    judge, name, severity = PLANTED[what]
-    result = audit(judge, ROWS)
-    finding = result.found(name)
-    assert finding is not None, [finding.name for finding in result.findings]
-    assert finding.severity.name.lower() == severity
-    assert finding.figure is not None and finding.figure.low <= finding.figure.value <= finding.figure.high
-    worst = max(f.severity for f in result.findings)
-    assert result.verdict == ("train", "train with care", "do not train")[worst]
-
-
-@pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("prompts", [30, 120])
-def test_honest_rewards_are_left_alone(prompts: int, seed: int) -> None:
-    rows = table(prompts=prompts, seed=seed)
-    bare = [{**row, "solution": row["solution"].rpartition("A: ")[2]} for row in rows]
-    for judge, given in ((math_correct, rows), (exact_match, bare), (normalised_match, bare), (math_correct, bare)):
-        result = audit(judge, labelled_rollouts(given), seed=seed)
-        alarms = [finding.name for finding in result.findings if finding.severity > Severity.NOTE]
-        assert alarms == [] and result.verdict == "train", judge.name
 
 
 def test_an_error_in_one_row_is_shown_with_its_words_and_the_reward_stays_as_it_was() -> None:
@@ -110,7 +85,9 @@ def test_one_class_only_is_no_separation() -> None:
 
 def test_few_rows_say_nothing() -> None:
     result = audit(math_correct, labelled_rollouts(table(prompts=3)))
-    assert result.verdict == "train" and {"separation", "preference", "sensitivity", "length"} <= set(result.skipped)
+    assert {"separation", "preference", "sensitivity", "length"} <= set(result.skipped)
+    assert [finding.name for finding in result.findings] == ["too little could be asked"]
+    assert result.verdict == "train with care", "a green light needs something that was looked at"
 
 
 def test_bad_data_is_told() -> None:
@@ -128,6 +105,90 @@ def test_bad_data_is_told() -> None:
         labelled_rollouts([{"completion": "a", "is_correct": True}, {"completion": "b", "is_correct": "maybe"}])
     with pytest.raises(SteelyardError, match="row 1 has no field 'rejected'"):
         labelled_rollouts([{"chosen": "a", "rejected": "b"}, {"chosen": "a"}])
+
+
+def test_a_judge_that_fails_half_of_its_rows_is_told_with_its_statuses() -> None:
+    said = iter(range(10**6))
+
+    @reward
+    def judge(completion: str, answer: str) -> Verdict | float:
+        """Fails every third time and cannot read every sixth."""
+        turn = next(said) % 6
+        if turn in (0, 2):
+            return Verdict(float("nan"), Status.FAILED)
+        return Verdict(float("nan"), Status.UNPARSED) if turn == 4 else 1.0
+
+    finding = audit(judge, ROWS).found("rows that fail")
+    assert finding is not None and finding.severity is Severity.CRITICAL
+    assert finding.says == "240 of 480 rows have no score: 160 failed, 80 unparsed."
+    assert "failures" in finding.advice and "on_error" not in finding.advice
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_reward_that_raises_on_an_empty_answer_is_told(whole: bool) -> None:
+    def last(completion: str, answer: str) -> float:
+        return float(completion.splitlines()[-1].endswith(answer))
+
+    @reward(batch=True)
+    def together(rows: Rollouts) -> np.ndarray:
+        """All rows at once."""
+        return np.asarray([last(*row) for row in zip(rows.completions, rows.column("answer"), strict=True)])
+
+    finding = audit(together if whole else reward(last), ROWS).found("stops at an answer without content")
+    assert finding is not None and "IndexError" in finding.says and finding.examples[0].after == ""
+
+
+def test_rows_in_pairs_are_held_against_their_better_answer() -> None:
+    """A learned reward has another offset for every prompt: what is paid is seen beside the prompt's own answers."""
+    generator = np.random.default_rng(0)
+    words = ["".join(generator.choice(list("abcdefghijklmnop"), 6)) for _ in range(400)]
+    rows = [
+        {
+            "prompt": f"{100 * (i % 2)} {words[i]}?",
+            "chosen": f"good {words[i]} {words[-i]}",
+            "rejected": f"bad {words[-i]}",
+        }
+        for i in range(200)
+    ]
+
+    @reward
+    def learned(prompt: str, completion: str) -> float:
+        """The prompt's offset, 2 for the good, 1 for the bad, 0 for all else."""
+        return float(prompt.partition(" ")[0]) + 2 * completion.startswith("good") + completion.startswith("bad")
+
+    result = audit(learned, labelled_rollouts(rows))
+    assert not [finding.name for finding in result.findings if finding.name.startswith("pays")]
+    assert result.figures["empty_and_keys"][0].estimate.value == 0.0
+    assert result.skipped["calibration"].startswith("rows were compared in pairs")
+
+    @reward
+    def fooled(prompt: str, completion: str) -> float:
+        """The same, but a refusal is better than anything."""
+        return learned.function(prompt, completion) + 3 * ("do not know" in completion)
+
+    finding = audit(fooled, labelled_rollouts(rows)).found("pays for a refusal")
+    assert finding is not None and "score above the better answer" in finding.says
+    assert finding.examples[0].prompt.endswith("?")
+
+
+def test_missing_answers_and_chat_messages_are_read() -> None:
+    rows = [{**row, "answer": None if i % 3 else row["answer"]} for i, row in enumerate(table())]
+    result = audit(math_correct, labelled_rollouts(rows))
+    assert result.verdict == "train" and result.figures["failures"][1].name == "rows it does not apply to"
+    chats = [{**row, "completion": [{"role": "assistant", "content": row["solution"]}]} for row in table()]
+    assert audit(math_correct, labelled_rollouts(chats)).verdict == "train"
+
+
+def test_rows_that_are_put_to_the_reward_are_counted() -> None:
+    seen = []
+
+    @reward(batch=True)
+    def counting(rows: Rollouts) -> np.ndarray:
+        """Right or wrong, and how many were asked."""
+        seen.append(len(rows))
+        return math_correct(rows).values
+
+    assert audit(counting, ROWS, sample=100).asked == sum(seen)
 
 
 def test_completions_that_are_no_texts_leave_out_what_reads_texts() -> None:
@@ -210,7 +271,8 @@ def test_a_worked_gold_is_listed_by_its_final_answer() -> None:
     result = audit(math_correct, labelled_rollouts(rows))
     assert result.verdict == "train" and "answer_lists" not in result.skipped
     names = {figure.name for figure in result.figures["sensitivity"]}
-    assert names == {"good rows that fall: wrong number", "good rows that fall: swapped answer"}
+    told = ("wrong number", "wrong sign", "wrong scale", "swapped answer")
+    assert names == {f"good rows that fall: {name}" for name in told}
 
 
 def test_gsm8k_with_math_correct_is_clean_and_planted_faults_are_not() -> None:
@@ -249,4 +311,6 @@ def test_bleu_is_blind_to_a_turned_statement_and_says_so() -> None:
 def test_token_f1_is_told_to_be_strict_but_not_refused() -> None:
     bare = [{**row, "solution": row["solution"].rpartition("A: ")[2]} for row in table()]
     result = audit(token_f1, labelled_rollouts(bare))
-    assert result.verdict == "train" and result.found("falls with politeness") is not None
+    assert result.found("falls with politeness") is not None
+    alarms = {finding.name for finding in result.findings if finding.severity > Severity.NOTE}
+    assert alarms == {"blind to wrong sign", "blind to wrong scale"}, "its words lose both"

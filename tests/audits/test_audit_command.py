@@ -35,9 +35,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def steelyard(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def steelyard(folder: Path, *words: str, before: str = "") -> subprocess.CompletedProcess[str]:
     """Run the command in a folder."""
-    path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+    places = [before, str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
+    path = os.pathsep.join(filter(None, places))
     command = [sys.executable, "-m", "steelyard.cli", "audit", *words]
     environment = {**os.environ, "PYTHONPATH": path, "COLUMNS": "200"}
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=environment)
@@ -109,3 +110,13 @@ def test_a_reward_that_judges_nothing_is_refused(folder: Path) -> None:
     pytest.importorskip("plotly")
     done = steelyard(folder, "my_rewards.py:nothing", "data.jsonl")
     assert done.returncode == 3 and "no row has a score" in done.stdout
+
+
+def test_without_the_packages_of_the_page_it_is_said_before_the_work(folder: Path) -> None:
+    """A package that is not there, as Python sees it, and a reward that tells when it is asked."""
+    (folder / "jinja2.py").write_text("raise ImportError('hidden', name='jinja2')\n")
+    (folder / "slow.py").write_text("def asked(completion):\n    open('asked', 'w').close()\n    return 1.0\n")
+    done = steelyard(folder, "slow.py:asked", "data.jsonl", before=str(folder))
+    assert done.returncode == 2 and "pip install 'steelyard[report]'" in done.stderr, done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (folder / "asked").exists() and not (folder / "audit").exists()

@@ -198,6 +198,28 @@ def test_what_stands_in_the_way_is_told(tmp_path: Path) -> None:
     assert not (tmp_path / "new.jsonl").exists()
 
 
+def test_a_reward_that_was_edited_does_not_go_on_with_the_rows_of_before(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("def judged(completion: str) -> float:\n    return 1.0\n")
+    data = table(tmp_path / "in.jsonl", [{"completion": "a"}] * 6)
+    job = Job(data, f"{file}:judged", tmp_path / "out.jsonl", chunk=2)
+    stop_after(job, 1)
+    before = file.read_text()
+    file.write_text(before.replace("1.0", "0.0"))
+    with pytest.raises(SteelyardError, match=r"the content of mine\.py was 'SHA-256"):
+        score(job, resume=True)
+    file.write_text(before)
+    assert score(job, resume=True).mean == 1.0
+
+
+def test_a_column_that_the_reward_does_not_read_cannot_be_mapped(tmp_path: Path) -> None:
+    data = table(tmp_path / "in.jsonl", [{"completion": "a", "answer": "b", "gold": "a"}])
+    with pytest.raises(SteelyardError, match="reads answer, completion and no 'anwser'"):
+        score(Job(data, f"{SERVED}:same", tmp_path / "out.jsonl", {"anwser": "gold"}))
+    compares = Job(data, f"{SERVED}:share_of_group", tmp_path / "out.jsonl", {"anything": "gold"})
+    assert score(compares).rows == 1  # a batch reward does not say what it reads
+
+
 def stop_after(job: Job, pieces: int) -> None:
     """Score some chunks, then stop as Ctrl-C does."""
     seen = []
@@ -317,3 +339,22 @@ def test_endings_are_cut_and_nothing_else(text: str) -> None:
     assert not cut.rstrip().endswith("<e>")
     assert (text + "<e> \n").startswith(cut)
     assert without_endings(text, ()) == text
+
+
+@pytest.mark.parametrize("target", ENDINGS)
+def test_a_row_without_a_completion_is_written_without_a_reward(target: str, tmp_path: Path) -> None:
+    said = ["1", None, "2", None, None, "1"]
+    rows = [{"completion": text, "answer": "1"} for text in said]
+    out = tmp_path / f"out.{target}"
+    summary = score(Job(table(tmp_path / "in.jsonl", rows), f"{SERVED}:same", out, chunk=2))
+    assert (
+        [row["reward"] for row in read(out)] == [row["part/same"] for row in read(out)] == [1, None, 0, None, None, 1]
+    )
+    assert [row["completion"] for row in read(out)] == said
+    assert summary.statuses == {"scored": 3, "not_applicable": 3}
+
+
+def test_half_letters_have_no_parquet_form(tmp_path: Path) -> None:
+    data = table(tmp_path / "in.jsonl", [{"completion": "\ud800", "answer": "a"}])
+    with pytest.raises(SteelyardError, match=r"no Parquet form.*write \.jsonl instead"):
+        score(Job(data, f"{SERVED}:same", tmp_path / "out.parquet"))

@@ -1,6 +1,7 @@
 """The reward server: real processes, real sockets, real signals."""
 
 import base64
+import gzip
 import json
 import signal
 import socket
@@ -68,9 +69,29 @@ def test_a_body_of_unknown_length_is_limited_too(mixed: Server) -> None:
     assert done.status_code == 413
 
 
+PLAIN = b'{"columns": {"completion": ["a"], "answer": ["a"]}}'
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding", "code", "words"),
+    [
+        (gzip.compress(PLAIN), "gzip", 200, "scored"),
+        (PLAIN, "identity", 200, "scored"),
+        (gzip.compress(PLAIN)[:-9], "gzip", 400, "cut off"),
+        (PLAIN, "gzip", 400, "is no gzip"),
+        (gzip.compress(b"1," * 5_000_000), "gzip", 413, "larger than"),
+        (PLAIN, "br", 415, "plain or as gzip"),
+    ],
+)
+def test_bodies_may_be_gzip_and_do_not_burst(mixed: Server, body: bytes, encoding: str, code: int, words: str) -> None:
+    done = mixed.client.post("/rewards", content=body, headers={"Content-Encoding": encoding})
+    assert (done.status_code, words in done.text) == (code, True), done.text
+
+
 def test_unknown_paths_and_methods(mixed: Server) -> None:
-    assert mixed.client.get("/nothing").status_code == 404
-    assert mixed.client.get("/rewards").status_code == 405
+    unknown, wrong = mixed.client.get("/nothing"), mixed.client.get("/rewards")
+    assert (unknown.status_code, unknown.json()) == (404, {"error": "Not Found"})
+    assert (wrong.status_code, wrong.json()) == (405, {"error": "Method Not Allowed"})
 
 
 def test_health_and_metrics(mixed: Server) -> None:
@@ -135,6 +156,13 @@ def test_only_the_token_lets_in(tmp_path: Path) -> None:
         assert "correct horse" not in server.log.read_text()
 
 
+def test_a_token_may_have_any_letters(tmp_path: Path) -> None:
+    with serving(tmp_path, f"{SERVED}:mixed", "--token-env", "SECRET", SECRET="pässwörd") as server:
+        for shown, code in (("Bearer pässwörd", 200), ("Bearer password", 401)):
+            done = server.rewards(["a"], {"Authorization": shown.encode()}, answer=["a"])  # type: ignore[dict-item]
+            assert done.status_code == code
+
+
 def test_trouble_in_the_reward(tmp_path: Path) -> None:
     with serving(tmp_path, f"{SERVED}:troublesome", "--timeout", "2") as server:
         failed = server.rewards(["fine", "boom"])
@@ -190,6 +218,44 @@ def test_a_signal_lets_requests_finish(sent: signal.Signals, tmp_path: Path) -> 
         assert server.process.wait(10) == (0 if sent == signal.SIGTERM else 130)
         with pytest.raises(httpx.TransportError):
             server.client.get("/health")
+
+
+def test_a_shutdown_under_load_answers_all_that_it_took(tmp_path: Path) -> None:
+    codes: list[int] = []
+
+    def client(_: int) -> None:
+        with httpx.Client(base_url=server.url, timeout=30) as mine:
+            while True:
+                try:
+                    done = mine.post("/rewards", json={"columns": {"completion": ["sleep 0.05"]}})
+                except httpx.ConnectError:  # a new connection, after the end
+                    return
+                codes.append(done.status_code)
+                if done.status_code == 503:
+                    assert (done.headers["connection"], int(done.headers["retry-after"])) == ("close", 1)
+                    return
+                assert done.json()["rewards"] == [10.0]
+
+    with serving(tmp_path, f"{SERVED}:troublesome") as server, ThreadPoolExecutor(8) as threads:
+        clients = threads.map(client, range(8))
+        time.sleep(1)
+        server.process.send_signal(signal.SIGTERM)
+        list(clients)  # raises what a client that was cut off saw
+        assert server.process.wait(10) == 0
+    assert set(codes) == {200, 503}
+
+
+def test_a_client_that_leaves_midway_harms_nobody(tmp_path: Path) -> None:
+    with serving(tmp_path, f"{SERVED}:troublesome") as server:
+        url, body = httpx.URL(server.url), b'{"columns": {"completion": ["sleep 0.5"]}}'
+        head = b"POST /rewards HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+        for sent in (body, body[:10]):
+            with socket.create_connection((url.host, url.port)) as raw:
+                raw.sendall(head % len(body) + sent)
+                time.sleep(0.2)
+        assert server.rewards(["fine"]).json()["rewards"] == [4.0]
+        assert server.client.get("/health").json()["taken"] == 0
+        assert "Traceback" not in server.log.read_text()
 
 
 def test_a_killed_server_leaves_no_worker(tmp_path: Path) -> None:

@@ -4,8 +4,9 @@ import math
 
 import pytest
 
-from steelyard.engines.trl import completion_text, consecutive_groups, to_trl
+from steelyard.engines.trl import consecutive_groups, to_trl
 from steelyard.rewards import reward, think_format
+from steelyard.rewards.chat import completion_text
 from steelyard.types import Rollouts, Scores, SteelyardError
 from tests.engines.tiny import save_tiny_model
 
@@ -57,7 +58,7 @@ def test_chat_completions_become_their_text() -> None:
     parts = [{"type": "text", "text": "a"}, {"type": "image"}, {"type": "text", "text": "b"}]
     assert completion_text([{"role": "assistant", "content": "hi"}]) == "hi"
     assert completion_text([{"role": "assistant", "content": parts}]) == "ab"
-    assert completion_text([{"role": "assistant", "content": None}, {"role": "tool", "content": "4"}]) == "\n4"
+    assert completion_text([{"role": "assistant", "content": None}, {"role": "tool", "content": "4"}]) == ""
     prompt = [{"role": "user", "content": "?"}]
     chat = [[{"role": "assistant", "content": "b"}]]
     assert to_trl(exact)(prompts=[prompt], completions=chat, answer=["b"]) == [1.0]

@@ -2,9 +2,14 @@
 
 import asyncio
 import json
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from steelyard.audits.monitor import Monitor
@@ -136,3 +141,44 @@ def test_a_real_run_raises_an_alarm_and_resumes_to_the_same(model_folder: str, t
     assert [row[0] for row in told if row[1:] == ("DeadPart", "flaky")] == [20]
     again = [json.loads(line)["step"] for line in (tmp_path / "cut" / "monitor.jsonl").read_text().splitlines()]
     assert again == list(range(1, 25))
+
+
+def both_processes(model_folder: str, folder: Path, until: str) -> list[tuple[int, str]]:
+    """Exit code and standard error of the two processes of a run."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "ACCELERATE_USE_CPU": "true"}
+    path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+    worker = Path(__file__).with_name("monitored_processes.py")
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(worker), model_folder, str(folder), str(rank), until], stderr=subprocess.PIPE,
+            text=True, env=os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank), "PYTHONPATH": path},
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    said = [process.communicate(timeout=400)[1] for process in processes]
+    return [(process.returncode, words) for process, words in zip(processes, said, strict=True)]
+
+
+@pytest.mark.slow
+def test_the_first_of_two_processes_sees_the_rows_of_both(model_folder: str, tmp_path: Path) -> None:
+    assert [code for code, _ in both_processes(model_folder, tmp_path, "end")] == [0, 0]
+    rows = [json.loads(line) for line in (tmp_path / "monitor.jsonl").read_text().splitlines()]
+    assert [(row["step"], row["rows"]) for row in rows] == [(1, 8), (2, 8), (3, 8)]
+    zero, one = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
+    for row, mine, theirs in zip(rows, zero, one, strict=True):
+        part = np.asarray([*mine, *theirs], float)
+        assert row["parts"]["vowels"]["mean"] == pytest.approx(np.nanmean(part))
+        assert row["parts"]["vowels"]["failed"] == np.isnan(part).mean()
+    alone = [json.loads(line) for line in (tmp_path / "watch.jsonl").read_text().splitlines()]
+    assert [(row["step"], row["rows"]) for row in alone] == [(1, 4), (2, 4), (3, 4)]  # `watch` sees one process's rows
+
+
+@pytest.mark.slow
+def test_a_callback_that_raises_ends_both_processes(model_folder: str, tmp_path: Path) -> None:
+    (first, words), (second, others) = both_processes(model_folder, tmp_path, "alert")
+    assert (first, second) == (1, 1)
+    assert "Stopped: Always" in words
+    assert "the monitor in the first process ended the run: Stopped: Always" in others

@@ -149,3 +149,14 @@ def test_gates_and_fills_say_what_they_did() -> None:
 def test_a_tree_is_of_one_row() -> None:
     with pytest.raises(SteelyardError, match="a tree explains one row, these rollouts have 2"):
         explained(gold, row(gold=1.0).take([0, 0]))
+
+
+def test_a_row_without_a_value_says_why(run: Any) -> None:
+    _, out, _ = run("steelyard.rewards:math_correct", "--completion", "A: 1", "--column", "answer=")
+    assert "NaN  math_correct  unparsed  (the gold '' holds no answer)" in out
+
+
+@pytest.mark.parametrize("name", ["thinking_length", "repeats", "overlong_penalty", "normalised"])
+def test_what_makes_rewards_is_no_reward(run: Any, name: str) -> None:
+    code, _, err = run(f"steelyard.rewards:{name}", "--completion", "x")
+    assert code and f"write `mine = {name}(…)` into my_rewards.py" in err

@@ -61,6 +61,21 @@ def test_worked_changes() -> None:
     assert change.padded_space("a\nb", drawn()).split() == ["a", "b"]
 
 
+def test_signs_points_layout_and_closings() -> None:
+    assert change.other_sign("A: 18", drawn()) == "A: -18" and change.other_sign("A: -18", drawn()) == "A: 18"
+    assert change.other_sign("it is 0", drawn()) is None and change.other_sign("2024-05", drawn()) is None
+    assert change.moved_point("A: 18", drawn()) == "A: 1.8" and change.moved_point("3.5 of", drawn()) == "35 of"
+    assert change.moved_point("-0.25", drawn()) == "-2.5" and change.moved_point("1,234", drawn()) is None
+    assert change.moved_point("0.5", drawn()) == "5" and change.moved_point("10.05", drawn()) == "100.5"
+    assert change.moved_point("A: 8", drawn()) is None and change.moved_point("none", drawn()) is None
+    assert change.laid_out("We add.\n1 + 1\nA: 2", drawn()) == "## In detail\n\n- We add.\n1 + 1\nA: 2"
+    assert change.laid_out("```\nx\n```", drawn()) is None and change.laid_out("18", drawn()) == "## In detail\n\n18"
+    assert change.closed("A: 18\n", drawn()).startswith("A: 18\n\n") and change.closed("<a>x</a>", drawn()) is None
+    assert change.lower_words("The Answer is (B).", drawn()) == "the answer is (B)."
+    assert change.lower_words("B", drawn()) is None
+    assert len(change.filler("x" * 5_000_000, drawn())) >= 10_000_000
+
+
 def test_a_prompt_is_perturbed_by_seed_and_spec() -> None:
     sample = Sample("a", [{"role": "user", "content": "How MANY?"}, {"role": "assistant", "content": "X"}])
     perturbation = perturb_prompt("case", seed=3)
@@ -84,6 +99,25 @@ def test_options_letters_answer_and_completion_move_together() -> None:
         assert [option[:2] for option in shown] == ["A.", "B.", "C."] and letter != "B"
         assert shown["ABC".index(letter)].endswith("green") and text == f"The answer is ({letter})."
         assert moved.prompt == "Which?\n" + "\n".join(shown)
+
+
+def test_options_are_looked_for_from_the_end_and_in_messages() -> None:
+    """The question holds the same numbers: it must stay as it is."""
+    asked, options = "Of 18 eggs 6 are eaten, how many are left?", ["18", "6", "12"]
+    shown = "\n(A) {}\n(B) {}\n(C) {}\nAnswer with a letter."
+    columns = {"options": options, "answer": "C"}
+    for prompt in (asked + shown.format(*options), [{"role": "user", "content": asked + shown.format(*options)}]):
+        moved, text = shuffle_options(Sample("a", prompt, columns=columns), "(C)", drawn())
+        words = moved.prompt if isinstance(prompt, str) else moved.prompt[0]["content"]
+        assert words == asked + shown.format(*moved.columns["options"]) and moved.columns["options"] != options
+        assert (
+            moved.columns["options"]["ABC".index(moved.columns["answer"])] == "12"
+            and text[1] == moved.columns["answer"]
+        )
+    half = Sample("a", "18 or 6?", columns=columns)
+    assert shuffle_options(half, "(C)", drawn()) is None
+    silent = shuffle_options(Sample("a", "Which?", columns=columns), "(C)", drawn())
+    assert silent is not None and silent[0].prompt == "Which?"
 
 
 def test_options_are_left_where_it_is_unclear_what_was_chosen() -> None:

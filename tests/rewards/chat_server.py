@@ -1,6 +1,8 @@
 """A small chat endpoint over a real socket that does what the last message says, with every fault of a real one."""
 
 import json
+import socket
+import struct
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,6 +22,18 @@ RAW = {
 }
 """Bodies that are no chat completion, each sent with 200."""
 
+CALL = {"id": "1", "type": "function", "function": {"name": "say", "arguments": '{"verdict": "YES"}'}}
+INSTEAD = {
+    "refusal": {"content": None, "refusal": "I cannot judge this. YES"},
+    "tool call": {"content": None, "tool_calls": [CALL]},
+    "only reasoning": {"content": "", "reasoning_content": "It is right: YES"},
+    "parts": {"content": [{"type": "text", "text": "YES"}]},
+    "object": {"content": {"score": 1}},
+    "true": {"content": True},
+    "spoken": {"content": "x", "refusal": None, "tool_calls": None},
+}
+"""Messages that hold something else beside or instead of a text."""
+
 
 class Server(ThreadingHTTPServer):
     """A small chat endpoint that does what the last message says."""
@@ -33,6 +47,7 @@ class Server(ThreadingHTTPServer):
         self.at_once = self.most_at_once = 0
         self.broken_once = False
         self.retry_after = "1"
+        self.says: dict[str, str] = {}
         self.lock = threading.Lock()
 
     @property
@@ -73,19 +88,32 @@ class Handler(BaseHTTPRequestHandler):
             return self.drip(whole)
         if text == "halved":
             return self.send(200, whole[: len(whole) // 2], {"Content-Length": str(len(whole))})
+        if text == "reset":
+            return self.reset(whole)
         if text == "endless":
             return self.send(200, b" " * (9 * 2**20) + whole)
         self.send(200, RAW.get(text, whole))
 
     def reply(self, text: str) -> dict:
         """A chat completion, sound or subtly not."""
-        content = {"empty": "", "blank": " \n", "null": None, "number": 7}.get(text, f"echo {text}")
+        content = {"empty": "", "blank": " \n", "null": None, "number": 7, **self.server.says}.get(text, f"echo {text}")
         ends = {"cut": "length", "filtered": "content_filter"}
         choice = {"index": 0, "finish_reason": ends.get(text, "stop")}
-        choice["message"] = {"role": "assistant", "content": content}
+        choice["message"] = {"role": "assistant", "content": content} | INSTEAD.get(text, {})
         usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
         reply = {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
         return reply if text == "no usage" else {**reply, "usage": {"prompt_tokens": "?"} if text == "odd" else usage}
+
+    def reset(self, body: bytes) -> None:
+        """Half of a reply, then the connection is torn down without a goodbye."""
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[: len(body) // 2])
+        self.wfile.flush()
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
+        self.close_connection = True
 
     def drip(self, body: bytes) -> None:
         self.send_response(200)

@@ -74,3 +74,16 @@ def test_hostile_texts_end() -> None:
     for text in ("[" * 50_000, "[1," * 20_000, '"' * 50_001, ". " * 30_000, "[1] " * 20_000, "“" * 20_000):
         assert 0 <= value(sentences_cited, text) <= 1
         assert value(quotes_found, text, sources=SOURCES) in (0, pytest.approx(math.nan, nan_ok=True))
+
+
+def test_ranges_with_a_long_dash() -> None:
+    assert cited("so [1–3]") == ["1", "2", "3"]
+
+
+def test_a_quotation_is_of_whole_words() -> None:
+    assert score_one(quotes_found, completion='"he cat sa on"', sources=["the cat sa on"]).values[0] == 0
+    assert score_one(quotes_found, completion='"the cat sat"', sources=["(the cat sat)"]).values[0] == 1
+
+
+def test_sentences_of_languages_without_spaces() -> None:
+    assert sentences("中文句子。[1]第二句！第三句") == ["中文句子。[1]", "第二句！", "第三句"]

@@ -3,14 +3,32 @@
 import subprocess
 import sys
 import threading
+import time
+from email.utils import formatdate
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from steelyard.rewards.judges import AnswerCache, EndpointJudge, Prices, RateLimit
-from steelyard.rewards.judges.cache import key_of
+from steelyard.audits.reasoning_quality import rate
+from steelyard.rewards.judges import (
+    AnswerCache,
+    EndpointJudge,
+    Prices,
+    RateLimit,
+    compare_criteria,
+    judged,
+    judged_similarity,
+    preferred,
+    preferred_in_group,
+    score_list,
+    verified,
+    verify,
+)
+from steelyard.rewards.judges.cache import forget_unread, key_of
 from steelyard.rewards.judges.transport import retry_after
-from steelyard.types import SteelyardError
+from steelyard.rewards.rubrics import checklist, rubric
+from steelyard.types import Rollouts, Sample, SteelyardError
 from tests.rewards.chat_server import RAW, Server, judge
 
 
@@ -33,6 +51,26 @@ def test_a_reply_that_is_none_is_none_and_counted_and_its_neighbours_stay(server
     asked = judge(server)
     assert asked.ask(["before", fault, "after"]) == ["echo before", None, "echo after"]
     assert sum(asked.failures.values()) == 1 and asked.usage.answers == 2
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("refusal", "refused"), ("tool call", "tool call"), ("only reasoning", "only reasoning"),
+        ("parts", "empty reply"), ("object", "empty reply"), ("true", "empty reply"),
+    ],
+)  # fmt: skip
+def test_what_comes_instead_of_a_text_is_no_answer_and_named(server: Server, said: str, kind: str) -> None:
+    """Each says YES somewhere else than in its text, or in a text of another type."""
+    asked = judge(server)
+    assert asked.ask(["before", said, "spoken"]) == ["echo before", None, "x"]
+    assert dict(asked.failures) == {kind: 1}
+
+
+def test_a_connection_that_is_reset_in_the_middle_is_tried_again_and_then_none(server: Server) -> None:
+    asked = judge(server, retries=1)
+    assert asked.ask(["reset", "after"]) == [None, "echo after"]
+    assert dict(asked.failures) == {"APIConnectionError": 1} and asked.usage.requests == 3
 
 
 @pytest.mark.parametrize("code", ["400", "403", "409", "422", "429", "500", "503"])
@@ -63,6 +101,18 @@ def test_retry_after_holds_everybody_back(server: Server) -> None:
 )
 def test_retry_after_is_read_as_seconds_up_to_two_minutes(header: str | None, seconds: float) -> None:
     assert retry_after(header) == seconds
+
+
+def test_retry_after_may_be_a_date_by_the_endpoints_own_clock(server: Server) -> None:
+    now = "Wed, 21 Oct 2015 07:28:00 GMT"
+    assert retry_after("Wed, 21 Oct 2015 07:28:30 GMT", now) == 30.0
+    for header, told in ((now, now), ("Wed, 21 Oct 2015 08:28:00 GMT", now), (now, None), ("soon", now), (now, "?")):
+        assert retry_after(header, told) == 0.0, "past, too long, without the other date, or no date"
+    clock = Clock()
+    server.retry_after = formatdate(time.time() + 2.5, usegmt=True)
+    asked = judge(server, retries=1, limit=RateLimit(clock=clock, sleep=clock.sleep), concurrency=1)
+    assert asked.ask(["busy", "next"]) == ["echo busy", "echo next"]
+    assert len(clock.slept) == 1 and 1 <= clock.slept[0] <= 3
 
 
 def test_a_wrong_key_or_model_stops_at_once_but_not_in_the_middle_of_a_run(server: Server) -> None:
@@ -133,6 +183,65 @@ def test_draws_at_a_temperature_are_different_answers(server: Server, tmp_path: 
     assert len(server.requests) == 5
     drawn.ask(["a"] * 6)
     assert len(server.requests) == 6 and drawn.usage.cached == 5
+
+
+def test_an_answer_that_cannot_be_read_is_counted_and_asked_for_again(server: Server, tmp_path: Path) -> None:
+    """A verdict and a prose that is none, in two runs that share a cache: only the prose is asked for twice."""
+    says = {"YES": ("YES",), "prose": ("well, I think so", "NO")}
+    for turn, (values, requests) in enumerate((([1.0, None], 2), ([1.0, 0.0], 3), ([1.0, 0.0], 3))):
+        server.says = {text: answers[min(turn, len(answers) - 1)] for text, answers in says.items()}
+        asked = judge(server, cache=tmp_path)
+        verdicts = verify(
+            asked, ["q"] * 2, ["r"] * 2, list(says), prompt=lambda question, reference, response: response
+        )
+        assert [None if v.value != v.value else v.value for v in verdicts] == values
+        assert len(server.requests) == requests
+        assert asked.report()["unread"] == values.count(None) and not asked.failures
+
+
+def test_an_unread_draw_is_forgotten_alone(server: Server, tmp_path: Path) -> None:
+    drawn = judge(server, temperature=1.0, cache=tmp_path)
+    replies = drawn.ask(["a"] * 3)
+    forget_unread(drawn, ["a"] * 3, replies, [True, False, True])
+    assert len(drawn.cache) == 2 and drawn.usage.unread == 1
+    drawn.ask(["a"] * 3)
+    assert len(server.requests) == 4 and len(drawn.cache) == 3
+    drawn.cache.drop(key_of(drawn.settings, "a"), "another answer, which somebody else did not put there")
+    assert len(drawn.cache) == 3
+
+
+def test_every_reader_tells_the_judge_what_it_could_not_read(server: Server, tmp_path: Path) -> None:
+    """Echoes are no verdicts: nothing of them may stay in the cache, whoever asked."""
+    asked = judge(server, cache=tmp_path)
+    sample = Sample("1", "q", columns={"answer": "a", "reference": "r"})
+    rows = Rollouts([sample, sample], ["one", "two"], group=[0, 0])
+    rewards = [judged(asked), verified(asked), preferred(asked), preferred_in_group(asked)]
+    rewards += [rubric(asked, ["Is it short?"]), checklist(asked, ["Is it short?"])]
+    for count, reward in enumerate(rewards, 1):
+        assert np.isnan(reward(rows).values).all() and len(asked.cache) == 0, f"reward {count}: {reward!r}"
+    compare_criteria(asked, ["q"], ["a"], ["b"])
+    score_list(asked, ["q"], [["a", "b"]])
+    judged_similarity(asked)(["a"], ["b"])
+    rate(asked, [sample], *[[{"completion": "c", "kind": "fog", "severity": 1, "answer": "a"}]] * 2)
+    assert len(asked.cache) == 0 and asked.usage.unread == asked.usage.answers - asked.usage.cached > 12
+
+
+def test_two_processes_fill_one_cache_at_the_same_time(server: Server, tmp_path: Path) -> None:
+    code = (
+        "import sys; from steelyard.rewards.judges import EndpointJudge\n"
+        "judge = EndpointJudge('m', base_url=sys.argv[1], api_key_env=None, retries=0, cache=sys.argv[2])\n"
+        "texts = [f'question {i}' for i in range(60)]\n"
+        "assert judge.ask(texts) == [f'echo {text}' for text in texts]\n"
+        "print(judge.usage.requests + judge.usage.cached, sum(judge.failures.values()))"
+    )
+    command = [sys.executable, "-c", code, server.url, str(tmp_path / "answers")]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    outs = [process.communicate(timeout=60)[0] for process in running]
+    assert outs == ["60 0\n"] * 2 and 60 <= len(server.requests) <= 120
+    before = len(server.requests)
+    third = judge(server, cache=tmp_path / "answers")
+    assert third.ask([f"question {i}" for i in range(60)])[-1] == "echo question 59"
+    assert len(server.requests) == before and third.usage.cached == 60
 
 
 def test_a_folder_that_cannot_hold_a_cache_is_told(tmp_path: Path) -> None:

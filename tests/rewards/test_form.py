@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 from typing import Any
 
 import pytest
@@ -133,3 +134,46 @@ def test_a_form_that_takes_too_long_is_no_verdict() -> None:
         tag_format.using(between="(a|aa)*b"), completion="<think></think>" + "a" * 90 + "<answer></answer>"
     )
     assert scores.status == [Status.TIMED_OUT]
+
+
+def test_many_equal_looking_items_are_told_apart_in_time() -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    unique = {"uniqueItems": True}
+    many = json.dumps([{"a": i} for i in range(6000)])
+    start = time.process_time()
+    assert score_one(json_valid, completion=many, schema=unique).values[0] == 1
+    assert time.process_time() - start < 5  # comparing each with each takes half a minute
+    for text, valid in (("[1, true]", 1), ("[1, 1.0]", 0), ('[{"a": 1, "b": 2}, {"b": 2, "a": 1.0}]', 0),
+    ("[[1], [true]]", 1),
+                        ("[[], {}]", 1), ('["1", 1]', 1), ("[null, false, 0]", 1)):  # fmt: skip
+        assert score_one(json_valid, completion=text, schema=unique).values[0] == valid
+        assert jsonschema.Draft202012Validator(unique).is_valid(json.loads(text)) == bool(valid)
+
+
+def test_alternatives_within_alternatives_end() -> None:
+    inner = {"type": "object", "properties": {"n": {"$ref": "#"}}}
+    schema = {"anyOf": [inner | {"required": ["x"]}, inner | {"required": ["y"]}]}
+    scores = score_one(json_valid, completion='{"n":' * 30 + "1" + "}" * 30, schema=schema)
+    assert scores.status == [Status.TIMED_OUT] and math.isnan(scores.values[0])
+    assert score_one(json_valid, completion='{"x": 1, "n": {"y": 1, "n": 3}}', schema=schema).values[0] == 0
+
+
+def test_a_completions_numbers_cannot_break_a_check() -> None:
+    assert score_one(json_valid, completion="1" * 400, schema={"multipleOf": 0.5}).values[0] == 0
+
+
+@pytest.mark.parametrize("schema", ["{", 7, {"type": "strin"}, {"const": {1}}])
+def test_a_schema_that_is_none_is_told_whatever_the_completion_is(schema: Any) -> None:
+    with pytest.raises(SteelyardError, match="the schema"):
+        score_one(json_valid, completion="no JSON at all", schema=schema)
+
+
+def test_a_missing_schema_asks_for_any_json() -> None:
+    for nothing in (None, float("nan")):
+        assert score_one(json_valid, completion="[1]", schema=nothing).values[0] == 1
+        assert score_one(json_valid, completion="[1", schema=nothing).values[0] == 0
+
+
+def test_a_pattern_must_be_a_text() -> None:
+    with pytest.raises(SteelyardError, match="give a regular expression as text"):
+        score_one(pattern_match.using(pattern=5), completion="x")

@@ -1,10 +1,12 @@
 """The language of a completion."""
 
 import math
+from typing import Any
 
 import pytest
 
 from steelyard.rewards import language_is, same_language, score_one
+from steelyard.rewards.language import language_of
 from steelyard.types import Status, SteelyardError
 
 pytest.importorskip("py3langid")
@@ -43,3 +45,21 @@ def test_code_and_formulas_have_no_language() -> None:
 def test_an_unknown_language_is_refused() -> None:
     with pytest.raises(SteelyardError, match="give an ISO 639-1 code"):
         score_one(language_is, completion=GERMAN, language="german")
+
+
+def test_a_few_chinese_characters_have_a_language() -> None:
+    assert language_of("今天天气很好") == "zh" and language_of("你好") is None
+
+
+@pytest.mark.parametrize("prompt", [None, ["hello"], [{"role": "user", "content": 7}]], ids=repr)
+def test_a_prompt_that_is_none_is_told(prompt: Any) -> None:
+    with pytest.raises(SteelyardError, match=r"prompt is|chat message holds"):
+        score_one(same_language, completion="Hello my good friend there", prompt=prompt)
+
+
+@pytest.mark.parametrize("text", ["A banana is a fruit.", "Google > Microsoft < Nintendo < Sony < EA."])
+def test_a_short_text_that_looks_a_little_like_another_language_is_left_out(text: str) -> None:
+    scores = score_one(language_is, completion=text, language="en")
+    assert scores.status == [Status.NOT_APPLICABLE] and math.isnan(scores.values[0])
+    scores = score_one(same_language, completion="Hello, how are you doing today?", prompt=text)
+    assert scores.status == [Status.NOT_APPLICABLE]

@@ -4,12 +4,12 @@ import pytest
 
 from steelyard.rewards import choice_correct, correct, score_one, think_format
 from steelyard.rewards.answers import answer_text, think_text
+from steelyard.rewards.choices import chosen
 from steelyard.rewards.code import program_text
 from steelyard.rewards.core import Expression
 from steelyard.rewards.judges.guards import only_opens
 from steelyard.rewards.judges.parsing import json_object, parse_score
 from steelyard.rewards.language import language_of
-from steelyard.rewards.text import chosen
 from steelyard.types import Status
 
 MANY = 400_000

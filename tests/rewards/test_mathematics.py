@@ -43,6 +43,26 @@ def value(completion: str, answer: object) -> float:
         ("He has 3 boxes with 1,250 each, that is 3,750.", "3,750"),
         ("-7/14", "-7/14"),
         (r"\boxed{unclosed and 9", "9"),
+        (r"\boxed{1} and $\boxed{2}$.", "1,2"),
+        (r"\boxed{1}. Later: \boxed{2}", "2"),
+        (r"\boxed{7}. Put it in \boxed{}", "7"),
+        (r"so $\boxed 7$", "7"),
+        (r"\boxed{\boxed{7}}", "7"),
+        (r"\[ x = \frac{3}{4} \]", r"\[ x = \frac{3}{4} \]"),
+        ("The final answer is\n\\[\n\\frac{3}{4}\n\\]\nI hope it is right.", r"\frac{3}{4}"),
+        ("Hence $x = 3$ or $x=-2$.", "x = 3,x=-2"),
+        ("The answer is 42!", "42"),
+        ("The answer is 2*sqrt(3)", "2*sqrt(3)"),
+        ("answer is (C) because 4 > 3", "C"),
+        ("答案是7，因为 3+4=7，而不是 8。", "7"),
+        ("Ответ: 7", "7"),
+        ("so\n#### x^2", "x^2"),
+        ("It is $1.5 million in all", "$1.5 million"),
+        ("We need 3 1/2 cups", "3 1/2"),
+        ("We need 3½ cups", "3½"),
+        ("In total 1.234,5 euros or so", "1.234,5"),
+        ("In total 1 234 567 euros", "1 234 567"),
+        ("It is about 5 × 10^3 metres", "5 × 10^3"),
         ("no idea at all about this one, sorry, it is too hard for somebody like me", None),
         ("", None),
     ],
@@ -64,7 +84,12 @@ def test_where_the_answer_stands(text: str, answer: str | None) -> None:
         "18"),
         ("5cm", "5"), (r"5\text{ cm}^2", "5"), ("5 million", "5,000,000"), ("90 minutes", "1.5 hours"), ("x = 5", "5"),
         ("5", "x=5"), ("3 + 2 = 5", "5"), (r"\text{Monday}", "monday"), ("6:30", "6:30"), ("150 cents", r"\$1.50"),
-        ("1" * 5000, "1" * 5000),
+        ("1" * 5000, "1" * 5000), ("½", "0.5"), ("3½", "7/2"), (r"0.\overline{3}", "1/3"), ("1.234,5", "1234.5"),
+        ("1.000.000", "1,000,000"), ("1'234'567", "1234567"), ("1~234", "1234"), ("1\u202f234", "1234"),
+        ("1e-3", "10^{-3}"), ("3000 m", "3 km"), ("36 km/h", "10 m/s"), ("5 m²", r"5\text{ square meters}"),
+        (r"5\ \mathrm{m\,s^{-1}}", r"5\text{ m/s}"), (r"42^\circ\text{C}", "42"), (r"\approx 42", "42"),
+        ("__42__", "42"),
+        ("12 in", "1 ft"), ("18 dollars per day", "$18"), ("60 mph", "1 mile per minute"), ("(B) 5", "B"),
     ],
 )  # fmt: skip
 def test_equal(ours: str, gold: str) -> None:
@@ -78,6 +103,10 @@ def test_equal(ours: str, gold: str) -> None:
         "5 meters"),
         ("0.0000001", "0.0000002"), ("Monday", "Tuesday"), ("1/0", "0"), ("9%", "900"), ("3 and 2", "3"), ("2xy", "2"),
         ("x=5", "y=5"), ("6:30", "6:45"), ("1" * 250, "1" * 249 + "2"), ("12", "1 2 x"), ("unknown", "18"),
+        ("10 cm", "10 m"), ("10 kg", "10 g"), ("5 m/s", "5 km/h"), ("5 m^2", "5 cm^2"), ("5 ms", "5 m"),
+        ("30°C", "30°F"),
+        ("x=3, x=4, x=5", "5"), ("x=1 or x=2", "2"), ("1.234", "1234"), ("Monday", "yadnoM"), ("No", "on"),
+        ("(B) 5", "C"),
     ],
 )  # fmt: skip
 def test_not_equal(ours: str, gold: str) -> None:
@@ -102,6 +131,9 @@ FORMULAS = [
     ("2^{10}", "1024", 1), (r"\log_2 8", "3", 1), ("3+4i", "4i+3", 1), ("5!", "120", 1), (r"\binom{5}{2}", "10", 1),
     ("y = 2x+3", "2x+3", 1), ("a^2-b^2", "(a-b)(a+b)", 1), (r"\frac{x}{y}", "x/y", 1), (r"\frac{a}{b}",
     r"\frac{a}{c}", 0),
+    (r"\frac{1}{2}\pi", r"\frac{\pi}{2}", 1), (r"\frac{1}{3}x^3", r"\frac{x^3}{3}", 1),
+    (r"\frac{1}{2}\pi", r"\frac{1}{2\pi}", 0),
+    ("1,2", "x=1, x=2", 1), ("A, C", "C, A", 1), ("ba", "ab", 1), (r"|x|", r"\lvert x\rvert", 1), ("π", r"\pi", 1),
     (r"12\sqrt{3}", r"\sqrt{432}", 1), (r"\infty", r"-\infty", 0), (r"\frac{1}{x+1}", "(x+1)^{-1}", 1), ("9x^2",
     "(3x)^2", 1),
 ]  # fmt: skip
@@ -178,6 +210,28 @@ def test_a_gold_that_is_no_answer_is_not_scored() -> None:
         scores = score_one(math_correct, completion=r"\boxed{x+1}", answer=gold)
         assert math.isnan(scores.values[0]) and scores.status is not None and scores.status[0] == Status.UNPARSED
     assert value("", "18") == value("I cannot tell", "18") == 0
+
+
+@pytest.mark.parametrize("gold", [None, math.nan], ids=repr)
+def test_without_a_gold_it_does_not_apply(gold: object) -> None:
+    scores = score_one(math_correct, completion="A: 1", answer=gold)
+    assert math.isnan(scores.values[0]) and scores.status is not None and scores.status[0] == Status.NOT_APPLICABLE
+
+
+@pytest.mark.parametrize("gold", [["18"], {"answer": "18"}, b"18"], ids=repr)
+def test_a_gold_of_another_type_is_refused(gold: object) -> None:
+    with pytest.raises(SteelyardError, match="must be a text or a number"):
+        value("A: 18", gold)
+
+
+def test_symbols_that_math_verify_cannot_read() -> None:
+    pytest.importorskip("math_verify")
+    same = [
+        ("√2", r"\sqrt{2}"), ("x²+1", "x^2+1"), ("∞", r"\infty"), (r"\varnothing", "∅"),
+        ("sqrt(3)/2", r"\frac{\sqrt{3}}{2}"),
+        (r"\log_e 2", r"\ln 2"), (r"\frac ab", "a/b"), (r"\lbrace 1,2\rbrace", r"\{2,1\}"), ("b + a + c", "a+b+c"),
+    ]  # fmt: skip
+    assert [same_answer(*pair) for pair in same] == [same_answer(*pair[::-1]) for pair in same] == [1] * len(same)
 
 
 def test_golds_may_be_numbers_or_worked_solutions() -> None:

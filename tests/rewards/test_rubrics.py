@@ -1,6 +1,7 @@
 """Rubrics: what credits add up to, gates, penalties, needs, missing verdicts, and the rewards over a judge."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -207,3 +208,9 @@ def test_a_rubric_is_a_reward_of_the_algebra() -> None:
     reward = clip(0.5 * rubric(rule(contains), [Criterion("capital"), Criterion("rude", weight=-3)]), 0, 1)
     assert reward(rollouts("capital", "capital rude")).values.tolist() == [0.5, 0]
     assert "rubric('rule', 2 criteria)" in repr(reward)
+
+
+@pytest.mark.parametrize("ask", [rubric, checklist])
+def test_no_rows_no_scores(ask: Any) -> None:
+    scores = ask(RuleJudge(lambda prompt: None), ["polite", "short"])(Rollouts([], []))
+    assert len(scores) == 0 and all(len(part) == 0 for part in scores.parts.values())

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from steelyard.rewards.choices import choice_correct
 from steelyard.rewards.core import RowReward, score_one
 from steelyard.rewards.form import pattern_match
 from steelyard.rewards.text import (
-    choice_correct,
     exact_match,
     fresh_words,
     fuzzy_match,
@@ -81,3 +81,19 @@ def test_without_a_gold_there_is_no_score(reward: RowReward, gold: float | None)
     for completion in (str(gold), "", "A"):
         scores = score_one(reward, completion=completion, answer=gold, options=["A. None", "B. nan"])
         assert scores.status == [Status.NOT_APPLICABLE] and np.isnan(scores.values).all()
+
+
+@pytest.mark.parametrize("reward", [exact_match, normalised_match, fuzzy_match, token_f1])
+def test_of_several_golds_the_best_counts(reward: RowReward) -> None:
+    golds = ["red car", None, "blue car", 7]
+    assert score_one(reward, completion="blue car", answer=golds).values[0] == 1
+    assert score_one(reward, completion="7", answer=golds).values[0] == 1
+    assert score_one(reward, completion="green bus", answer=golds).values[0] < 1
+    assert score_one(reward, completion="x", answer=[]).status == [Status.NOT_APPLICABLE]
+    with pytest.raises(SteelyardError, match="must be a text, a number or a list of them"):
+        score_one(reward, completion="x", answer={"text": "x"})
+
+
+def test_repetition_without_spaces_between_words() -> None:
+    assert score_one(fresh_words.using(n=2), completion="好好好好好").values[0] == pytest.approx(1 / 4)
+    assert score_one(fresh_words.using(n=2), completion="今天天气很好").values[0] == 1

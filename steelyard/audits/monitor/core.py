@@ -11,7 +11,7 @@ from steelyard.audits.monitor.alerts import Alert, Latch
 from steelyard.audits.monitor.detectors import WHOLE, Detector
 from steelyard.audits.monitor.figures import Figures, step_figures
 from steelyard.audits.monitor.online import restore, state_of
-from steelyard.audits.monitor.outlets import JsonLines, Terminal
+from steelyard.audits.monitor.outlets import JsonLines, Terminal, finite
 from steelyard.audits.monitor.parts import PARTS
 from steelyard.types import SteelyardError
 
@@ -100,9 +100,12 @@ class Monitor:
             self._gold = float(gold)
 
     def feed(self, figures: Figures) -> list[Alert]:
-        """Take one step's figures in, as `step_figures` makes them or a log keeps them. Returns its alerts."""
+        """Take one step's figures in, as `step_figures` makes them or a log keeps them. Returns its alerts.
+
+        A figure that is not finite counts as one that is not known.
+        """
         with self._lock:
-            figures = self._with_outcome(figures)
+            figures = finite(self._with_outcome(figures))
             self.step = int(figures["step"])
             raised = [alert for detector in self.watching for alert in self._ask(detector, figures)]
             self.alerts += raised

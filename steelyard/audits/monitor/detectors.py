@@ -30,34 +30,37 @@ class VarianceCollapse:
     """Rewards of a group have become alike: the average of the spread is under `below` of its first steps'.
 
     spread = mean over groups of the standard deviation within the group: what GRPO's advantages are made of. Slowly it
-    is a warning, because mastery and a task's natural ceiling look so too. At once (every group flat for `steps`
-    steps, after an average of at least `sudden` of the first steps') it is an alarm: a judge gives all the same.
+    is a warning, because mastery and a task's natural ceiling look so too. At once it is an alarm, because a judge
+    gives all the same: every group flat for `steps` steps or more, after at least `sudden` of the first steps' spread
+    both on average and in the last three steps, where flat steps were no more than the share `usual`: with few rows,
+    or a reward that is rarely won, they are ordinary.
     """
 
     below: float = 0.1
     sudden: float = 0.4
     steps: int = 5
+    usual: float = 0.2
     baseline: Baseline = field(default_factory=Baseline)
     spread: Average = field(default_factory=Average)
+    often: Average = field(default_factory=lambda: Average(0.1, 0.0))
+    recent: list[float] = field(default_factory=list)
     constant: int = 0
     before: float = 0.0
+    before_often: float = 0.0
 
     def update(self, figures: Figures) -> Sequence[Sign]:
         """What it sees."""
         if not _known(figures, "spread", "reward"):
             return ()
-        if figures["spread"] > 1e-9:
-            self.constant = 0
-        else:
-            self.before = self.before if self.constant else self.spread.value or 0.0
-            self.constant += 1
+        self._count(figures["spread"])
         now = self.spread.update(figures["spread"])
         self.baseline.update(figures["spread"])
         first = self.baseline.mean
         if not self.baseline.ready or first <= 0:
             return ()
         found = {"spread": now, "at_first": first, "reward": figures["reward"]}
-        if self.constant >= self.steps and self.before >= self.sudden * first:
+        sudden = self.before >= self.sudden * first and self.before_often <= self.usual
+        if self.constant >= self.steps and sudden:
             seen = f"for {self.constant} steps no group has had any difference in reward; just before, its spread"
             seen += f" was {self.before:.3g} ({first:.3g} at first)."
             do = "Nobody learns that fast: look whether the judge gives every answer the same, and what changed there."
@@ -67,6 +70,17 @@ class VarianceCollapse:
         seen = f"the spread of rewards within a group fell from {first:.3g} to {now:.3g}, at a reward of"
         do = "Little is left to learn from these prompts: read a group; if it is right, take harder ones."
         return (Sign("warning", f"{seen} {figures['reward']:.3g}.", do, found, patience=5),)
+
+    def _count(self, spread: float) -> None:
+        """Count flat steps in a row, and keep what was usual before them."""
+        flat = spread <= 1e-9
+        if flat and not self.constant:
+            recently = sum(self.recent) / max(1, len(self.recent)) if self.baseline.count >= self.steps else 0.0
+            self.before = min(self.spread.value or 0.0, recently)
+            self.before_often = self.often.value or 0.0
+        self.constant = self.constant + 1 if flat else 0
+        self.often.update(float(flat))
+        self.recent = [*self.recent, spread][-3:]
 
 
 @dataclass
@@ -121,8 +135,8 @@ class ChangePoint:
 
     within: int = 6
     least: float = 0.1
-    forecast: Forecast = field(default_factory=Forecast)
-    cusum: Cusum = field(default_factory=lambda: Cusum(slack=1.0, limit=10.0))
+    forecast: Forecast = field(default_factory=lambda: Forecast(level_rate=0.2))
+    cusum: Cusum = field(default_factory=lambda: Cusum(slack=0.75, limit=6.0))
     highest: float | None = None
     lowest: float | None = None
     recent: list[float] = field(default_factory=list)
@@ -155,7 +169,11 @@ class ChangePoint:
 
 @dataclass
 class Failures:
-    """More rows than at first cannot be judged: average share > first share + max(`more`, 4 standard errors)."""
+    """More rows than at first cannot be judged: average share > first share + max(`more`, 4 standard errors).
+
+    The standard error is that of the average minus the first ten steps' share, p = (k + 1) / (n + 2) for k of n rows
+    in these: √(p (1 − p) (1/9 + 1/10) / rows).
+    """
 
     more: float = 0.05
     many: float = 0.3
@@ -170,8 +188,10 @@ class Failures:
         self.baseline.update(figures["failed"])
         if not self.baseline.ready:
             return ()
-        first = self.baseline.mean
-        error = math.sqrt(max(first * (1 - first), 0.0) / max(1, figures.get("rows") or 1) / 9)
+        first, rows = self.baseline.mean, figures.get("rows") or 1
+        seen_first = rows * self.baseline.count
+        p = (first * seen_first + 1) / (seen_first + 2) if figures.get("rows") else first
+        error = math.sqrt(max(p * (1 - p), 0.0) * (1 / 9 + 1 / self.baseline.count) / rows)
         found = {"failed": now, "at_first": first}
         do = "Read such rows' statuses (timed out, unparsed, failed): a judge is down, or the policy breaks its parser."
         if now > first + max(self.more, 4 * error):
@@ -187,8 +207,8 @@ class LengthDrift:
     """Completions have become longer or shorter by a factor of `factor` than in the first steps.
 
     It is an alarm where the reward rose meanwhile and either the completions shrank, or grew with the reward following
-    length inside groups (correlation ≥ `follows`): a rising reward with falling length is how a policy looks that has
-    found a master key. Where an outcome is known and rose with it, it is a warning only.
+    length inside groups (average correlation ≥ `follows`, and clear of its noise): a rising reward with falling length
+    is how a policy looks that has found a master key. Where an outcome is known and rose with it, it is a warning only.
 
     Source: sheet 47, Master-RM (arXiv 2507.08794); Singhal et al. (arXiv 2310.03716), A long way to go.
     """
@@ -203,6 +223,7 @@ class LengthDrift:
     reward: Average = field(default_factory=Average)
     outcome: Average = field(default_factory=Average)
     following: Average = field(default_factory=lambda: Average(0.1))
+    followed: int = 0
     highest_following: float = 0.0
 
     def update(self, figures: Figures) -> Sequence[Sign]:
@@ -216,7 +237,7 @@ class LengthDrift:
                     name
                 ].update(figures[name])
         if _known(figures, "follows"):
-            self.highest_following = max(self.highest_following, self.following.update(figures["follows"]))
+            self._follow(figures["follows"], figures.get("rows"))
         now, first = self.length.value, self.baseline.mean
         assert now is not None
         if not self.baseline.ready or first <= 0 or abs(now - first) < self.deviations * self.baseline.std:
@@ -225,6 +246,13 @@ class LengthDrift:
         if not longer and now * self.factor > first:
             return ()
         return (self._sign(longer),)
+
+    def _follow(self, follows: float, rows: int | None) -> None:
+        """The highest average; of N rows a correlation has noise of up to √(2/N), its average 0.23 of that."""
+        now, self.followed = self.following.update(follows), self.followed + 1
+        noise = 4 * 0.23 * math.sqrt(2 / rows) if rows else 0.0
+        if self.followed >= 10 and now >= max(self.follows, noise):
+            self.highest_following = max(self.highest_following, now)
 
     def _sign(self, longer: bool) -> Sign:
         now, first = self.length.value or 0.0, self.baseline.mean

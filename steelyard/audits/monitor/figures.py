@@ -70,10 +70,17 @@ def step_figures(
 
 
 def as_floats(values: Any) -> Array:
-    """float64 [N]; None becomes NaN."""
+    """float64 [N]; None becomes NaN, scalars of numpy and torch their number.
+
+    Raises:
+        ValueError: for more than one number a row.
+    """
     if not isinstance(values, np.ndarray):
-        values = [np.nan if value is None else value for value in values]
-    return np.asarray(values, np.float64).ravel()
+        values = [np.nan if value is None else value.item() if hasattr(value, "item") else value for value in values]
+    array = np.asarray(values, np.float64)
+    if array.size != len(array):
+        raise ValueError(f"shape {array.shape} has more than one number a row")
+    return array.ravel()
 
 
 def _index(group: Any, n: int) -> Array:

@@ -41,7 +41,7 @@ class JsonLines:
 
     def write(self, row: Mapping[str, Any]) -> None:
         """One line more; numbers that are not finite become null."""
-        line = json.dumps(_finite(row), ensure_ascii=False, allow_nan=False) + "\n"
+        line = json.dumps(finite(row), ensure_ascii=False, allow_nan=False) + "\n"
         handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
             os.write(handle, line.encode())
@@ -64,11 +64,12 @@ class JsonLines:
             os.truncate(self.path, size)
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """The same with None for every number that is not finite."""
     if isinstance(value, Mapping):
-        return {key: _finite(inner) for key, inner in value.items()}
+        return {key: finite(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
+        return [finite(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,6 +30,8 @@ class PartTrack:
     constant: int = 0
     silent: int = 0
     std_before: float = 0.0
+    last: float = 0.0
+    before: float = 0.0
 
     def update(self, figures: Figures) -> None:
         """Take one step's figures of the part in."""
@@ -48,15 +51,18 @@ class PartTrack:
         good = self.good(self.mean.update(mean))
         self.best = good if self.best is None or self.seen <= 5 else max(self.best, good)
         if figures.get("std") is not None:
-            self._spread(figures["std"])
+            self._spread(figures["std"], mean)
 
-    def _spread(self, std: float) -> None:
+    def _spread(self, std: float, mean: float) -> None:
         if std > 1e-9:
+            self.last = mean
             self.constant = 0
             self.std.update(std)
             self.first_std.update(std)
         else:
-            self.std_before = self.std_before if self.constant else self.std.value or 0.0
+            if not self.constant:
+                self.std_before = self.std.value or 0.0
+                self.before = self.sign * max(self.good(self.last), self.good(self.mean.value or 0.0))
             self.constant += 1
 
     @property
@@ -76,10 +82,12 @@ class PartTrack:
     @property
     def unreached(self) -> float:
         """How far the average is from the part's good end, as a share of its range."""
-        if not self.range or self.mean.value is None:
-            return 0.0
+        return 0.0 if self.mean.value is None else self.short_of_end(self.mean.value)
+
+    def short_of_end(self, value: float) -> float:
+        """How far a value is from the part's good end, as a share of its range."""
         end = self.high if self.sign > 0 else self.low
-        return abs((end or 0.0) - self.mean.value) / self.range
+        return abs((end or 0.0) - value) / self.range if self.range else 0.0
 
     @property
     def fallen(self) -> float:
@@ -137,11 +145,13 @@ class DeadPart:
 
     Sudden (it still varied by at least `sudden` of its first steps' just before) is an alarm: a column or a judge is
     gone. Gradual is a warning, if it is not at the part's good end: the policy has given the part up. A part that
-    never varied is a warning.
+    came within `won` of its range (or two rows and a half) of its good end before it stood still is mastered,
+    which is neither. A part that never varied is a warning.
     """
 
     steps: int = 6
     sudden: float = 0.5
+    won: float = 0.1
     never: int = 20
     tracks: dict[str, PartTrack] = field(default_factory=dict, metadata={"of": PartTrack})
 
@@ -149,10 +159,11 @@ class DeadPart:
         """What it sees."""
         parts = figures.get("parts") or {}
         _follow(self.tracks, parts)
-        found = (self._sign(name, self.tracks[name], int(figures["step"])) for name in parts)
+        won = max(self.won, 2.5 / (figures.get("rows") or math.inf))
+        found = (self._sign(name, self.tracks[name], int(figures["step"]), won) for name in parts)
         return tuple(sign for sign in found if sign is not None)
 
-    def _sign(self, name: str, track: PartTrack, step: int) -> Sign | None:
+    def _sign(self, name: str, track: PartTrack, step: int, won: float) -> Sign | None:
         do = f"Look whether {name!r} still gets what it reads (columns, judge, parser); try it on rows of before."
         if track.silent >= self.steps and track.seen:
             seen = f"it could not judge a single row for {track.silent} steps."
@@ -165,7 +176,7 @@ class DeadPart:
                 return None
             return Sign("warning", "it has given every row the same value from the start on.", do, value, subject=name)
         abrupt = track.std_before >= self.sudden * track.first_std.mean
-        if not abrupt and track.unreached < 0.1:
+        if track.unreached < 0.1 and (not abrupt or track.short_of_end(track.before) <= won):
             return None
         seen = f"it has given every row the same value for {track.constant} steps"
         seen += (

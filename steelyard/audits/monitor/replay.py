@@ -47,14 +47,18 @@ def read_log(log: Path) -> Iterator[Figures]:
     Raises:
         SteelyardError: if there is no such file, a line is damaged, or no line holds a reward.
     """
-    path = _found(log)
     found = False
-    for row in _rows(path):
-        if (figures := as_figures(row)) is not None:
-            found = True
-            yield figures
+    for figures in steps_so_far(log):
+        found = True
+        yield figures
     if not found:
-        raise SteelyardError(f"{path} holds no step with a reward; give a log of the monitor, of a run, or of TRL")
+        what = "holds no step with a reward; give a log of the monitor, of a run, or of TRL"
+        raise SteelyardError(f"{_found(log)} {what}")
+
+
+def steps_so_far(log: Path) -> Iterator[Figures]:
+    """As `read_log`, of a log that is being written: there may be no step yet."""
+    return (figures for row in _rows(_found(log)) if (figures := as_figures(row)) is not None)
 
 
 def as_figures(row: Mapping[str, Any]) -> Figures | None:

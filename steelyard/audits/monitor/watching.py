@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,8 +18,12 @@ from steelyard.audits.monitor.outlets import Terminal
 from steelyard.rewards.core import Expression, Memo
 from steelyard.types import Array, Reward, Rollouts, Scores, SteelyardError
 
-COMPLETIONS = ("completions", "completion", "responses", "response")
+COMPLETIONS = ("completions", "completion", "responses", "response", "solution_strs", "solution_str")
 """Names under which a plain callable may get what it judges; else it is the first argument."""
+PROMPTS = ("prompts", "prompt")
+"""Names under which it may get what was asked."""
+TOTALS = ("total", "score", "reward")
+"""The entry of a mapping that is the reward itself; where there is none, the sum of all is."""
 
 
 def watch(
@@ -37,12 +42,13 @@ def watch(
     """The same reward, watched: every call's rows are one step of a monitor.
 
     Values pass through unchanged, and so does every exception of the reward. The wrapped reward has the monitor as
-    `.monitor`.
+    `.monitor`. Where several processes train together, the first one's rows are watched and the others' pass by; in
+    TRL, `steelyard.engines.TrlMonitor` gathers the rows of all.
 
     Args:
         reward: one of ours (an expression stays one, and can be combined further); a function of completions as TRL
-            calls it, `f(completions, **columns) -> list`; or any callable that returns a number, a list of numbers,
-            or a mapping of parts with their `total`.
+            calls it, `f(completions, **columns) -> list`, plain or async; or any callable that returns a number, a
+            list of numbers, or a mapping of parts with their `total` (or `score`, as verl has it; else their sum).
         monitor: a monitor of your own; if given, the options below are its, not these.
         gold: for a reward of ours, what it stands for; called on the same rollouts every `gold_every` steps.
         outcome: the name of a part that the reward stands for, where there is no gold.
@@ -108,6 +114,8 @@ class WatchedReward(Expression):
     def _compute(self, rollouts: Rollouts, memo: Memo) -> Scores:
         inner = self.reward
         scores: Scores = inner._evaluate(rollouts, memo) if isinstance(inner, Expression) else inner(rollouts)
+        if not _first_process():
+            return scores
         step = self.monitor.step + 1 if self._step is None else self._step
         due = self.gold is not None and (step - 1) % self.gold_every == 0
         self.monitor.observe(
@@ -125,22 +133,49 @@ class WatchedReward(Expression):
         return repr(self.reward)
 
 
+def _first_process() -> bool:
+    """Whether this process writes: the only one, or the first of those that train together under torch."""
+    distributed = sys.modules.get("torch.distributed")
+    return distributed is None or not distributed.is_initialized() or distributed.get_rank() == 0
+
+
 def _watched_function(function: Callable[..., Any], monitor: Monitor, rows: int) -> Callable[..., Any]:
     buffer = _Buffer(monitor, rows)
 
-    @functools.wraps(function)
-    def watched(*given: Any, **named: Any) -> Any:
-        result = function(*given, **named)
-        buffer.take(result, _completions(given, named), named.get("prompts"))
+    def take(result: Any, given: Sequence[Any], named: Mapping[str, Any]) -> Any:
+        if _first_process():
+            arguments = {**_positional(function, given), **named}
+            completions = _first_of(COMPLETIONS, arguments, given[0] if given else None)
+            buffer.take(result, completions, _first_of(PROMPTS, arguments))
         return result
 
-    watched.monitor = monitor  # type: ignore[attr-defined]
-    return watched
+    @functools.wraps(function)
+    def watched(*given: Any, **named: Any) -> Any:
+        return take(function(*given, **named), given, named)
+
+    @functools.wraps(function)
+    async def waiting(*given: Any, **named: Any) -> Any:
+        return take(await function(*given, **named), given, named)
+
+    awaited = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+    outer = waiting if awaited else watched
+    outer.monitor = monitor  # type: ignore[attr-defined]
+    return outer
 
 
-def _completions(given: Sequence[Any], named: Mapping[str, Any]) -> Any:
-    """What was judged: by its name, else the first argument."""
-    return next((named[name] for name in COMPLETIONS if name in named), given[0] if given else None)
+def _positional(function: Callable[..., Any], given: Sequence[Any]) -> dict[str, Any]:
+    """What was given by its place, under the names that the function has for it."""
+    if not given:
+        return {}
+    try:
+        names = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # some builtins do not tell
+        return {}
+    return {p.name: value for p, value in zip(names, given, strict=False) if p.kind is not p.VAR_POSITIONAL}
+
+
+def _first_of(names: Sequence[str], arguments: Mapping[str, Any], otherwise: Any = None) -> Any:
+    return next((arguments[name] for name in names if name in arguments), otherwise)
 
 
 class _Buffer:
@@ -151,9 +186,10 @@ class _Buffer:
         self._values: list[float] = []
         self._parts: list[dict[str, float]] = []
         self._texts: list[Any] = []
+        self._prompts: list[Any] = []
         self._lock = threading.Lock()
 
-    def take(self, result: Any, completions: Any, prompts: Sequence[Any] | None) -> None:
+    def take(self, result: Any, completions: Any, prompts: Any) -> None:
         """One call's result; what is no number, list of numbers or mapping of parts is refused."""
         values, parts = _read(result)
         if values.ndim:
@@ -164,31 +200,39 @@ class _Buffer:
             self._values.append(float(values))
             self._parts.append({name: float(part) for name, part in parts.items()})
             self._texts.append(completions)
+            self._prompts.append(prompts)
             full = len(self._values) >= self.rows
-            gathered = (self._values, self._parts, self._texts)
+            gathered = (self._values, self._parts, self._texts, self._prompts)
             if full:
-                self._values, self._parts, self._texts = [], [], []
+                self._values, self._parts, self._texts, self._prompts = [], [], [], []
         if full:
             self._close(*gathered)
 
-    def _close(self, values: list[float], parts: list[dict[str, float]], texts: list[Any]) -> None:
+    def _close(self, values: list[float], parts: list[dict[str, float]], texts: list[Any], prompts: list[Any]) -> None:
         names = dict.fromkeys(name for row in parts for name in row)
         columns = {name: [row.get(name, np.nan) for row in parts] for name in names}
-        self.monitor.observe(values, parts=columns, completions=_texts(texts, len(values)))
+        group = None if any(prompt is None for prompt in prompts) else _groups(prompts, len(values))
+        self.monitor.observe(values, parts=columns, completions=_texts(texts, len(values)), group=group)
 
 
 def _read(result: Any) -> tuple[Array, dict[str, Array]]:
-    """Values, a number or [N], and the parts of a mapping without its total."""
+    """Values, a number or [N], and the parts of a mapping: its numbers but the total."""
     if not isinstance(result, Mapping):
         return _numbers(result), {}
-    parts = {str(name): _numbers(value) for name, value in result.items()}
-    total = parts.pop("total", None)
-    return (sum(parts.values()) if total is None else total), parts  # type: ignore[return-value]
+    parts = {str(name): _numbers(value) for name, value in result.items() if not _is_text(value)}
+    name = next((name for name in TOTALS if name in parts), None)
+    total = sum(parts.values()) if name is None else parts.pop(name)
+    return np.asarray(total), parts
+
+
+def _is_text(value: Any) -> bool:
+    """Whether it is a remark beside the numbers, such as what a parser found."""
+    return isinstance(value, str) or (isinstance(value, list | tuple) and any(isinstance(v, str) for v in value))
 
 
 def _numbers(value: Any) -> Array:
     try:
-        if value is None or np.ndim(value) == 0:
+        if value is None or not (isinstance(value, list | tuple) or np.ndim(value)):
             return np.asarray(np.nan if value is None else float(value))
         return as_floats(value.tolist() if hasattr(value, "tolist") else value)
     except (TypeError, ValueError):
@@ -209,9 +253,9 @@ def _message_text(messages: Any) -> Any:
     return messages
 
 
-def _groups(prompts: Sequence[Any] | None, n: int) -> Array | None:
+def _groups(prompts: Any, n: int) -> Array | None:
     """Rows with equal prompts share a number."""
-    if prompts is None or len(prompts) != n:
+    if isinstance(prompts, str) or not isinstance(prompts, Sequence) or len(prompts) != n:
         return None
     numbers: dict[str, int] = {}
     return np.asarray([numbers.setdefault(p if isinstance(p, str) else repr(p), len(numbers)) for p in prompts])

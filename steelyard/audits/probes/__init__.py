@@ -7,9 +7,11 @@ from steelyard.audits.probes.health import failures, saturation, speed
 from steelyard.audits.probes.invariance import invariance, option_order, paraphrases
 from steelyard.audits.probes.length import length
 from steelyard.audits.probes.parts import dead_parts, duplicate_parts
+from steelyard.audits.probes.reach import reach
 from steelyard.audits.probes.repeatability import batch_order, determinism
 from steelyard.audits.probes.sensitivity import other_question, sensitivity
 from steelyard.audits.probes.separation import preference, separation
+from steelyard.audits.probes.words import lucky_words
 
 PROBES = (
     failures,
@@ -20,10 +22,12 @@ PROBES = (
     preference,
     sensitivity,
     other_question,
+    reach,
     empty_and_keys,
     prompt_echo,
     answer_lists,
     additions,
+    lucky_words,
     length,
     invariance,
     option_order,

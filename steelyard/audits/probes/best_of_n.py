@@ -34,7 +34,9 @@ def best_of_n(case: Case) -> Outcome:
     weights = group_weights(np.arange(len(kept)), case.generator("best_of_n"))
     draws = weights @ gold / weights.sum(axis=1, keepdims=True)
     curve = [bootstrapped(float(gold[:, i].mean()), draws[:, i], len(kept)) for i in range(len(ns))]
-    outcome = Outcome(curves=_curves(ns, curve, proxy.mean(axis=0)))
+    rows = np.concatenate(kept)
+    unit = float(trusted[rows].std() / max(case.values[rows].std(), 1e-12))
+    outcome = Outcome(curves=_curves(ns, curve, proxy.mean(axis=0), unit))
     where = " among rows of all prompts" if made else ""
     gain = bootstrapped(curve[-1].value - curve[0].value, draws[:, -1] - draws[:, 0], len(kept))
     outcome.figures.append(Figure(f"gold gained by the best of {ns[-1]}{where}", gain, "score"))
@@ -62,7 +64,7 @@ def best_of(values: Array, gold: Array, ns: list[int]) -> Array:
 def _groups(case: Case, known: Array) -> tuple[list[Array], bool]:
     """Rows of each prompt with two answers and more, or of made pools where there are hardly any."""
     rows = np.flatnonzero(known)
-    paired = case.gold is None and "pair" in case.rollouts.columns  # then a label holds against the other row only
+    paired = case.gold is None and case.paired  # then a label holds against the other row only
     index = np.asarray(case.rollouts.columns["pair"])[rows] if paired else case.rollouts.groups[rows]
     order = np.argsort(index, kind="stable")
     cuts = np.flatnonzero(np.diff(index[order])) + 1
@@ -73,12 +75,14 @@ def _groups(case: Case, known: Array) -> tuple[list[Array], bool]:
     return [mixed[i : i + POOL] for i in range(0, len(mixed) - POOL + 1, POOL)], True
 
 
-def _curves(ns: list[int], gold: list[Estimate], proxy: Array) -> dict[str, dict[str, list[float]]]:
+def _curves(ns: list[int], gold: list[Estimate], proxy: Array, unit: float) -> dict[str, dict[str, list[float]]]:
+    """Both by n; the reward also from where gold begins and in gold's standard deviations, to be seen beside it."""
     x = [float(n) for n in ns]
     low, high = ([float(getattr(point, end)) for point in gold] for end in ("low", "high"))
     return {
         "gold": {"x": x, "y": [point.value for point in gold], "low": low, "high": high},
         "reward": {"x": x, "y": proxy.tolist()},
+        "reward, rescaled": {"x": x, "y": (gold[0].value + unit * (proxy - proxy[0])).tolist()},
     }
 
 

@@ -17,6 +17,8 @@ def calibration(case: Case) -> Outcome:
     """Can its scores be read as probabilities?"""
     if case.labels is None:
         raise DoesNotFit("the data has no labels; map one: label=FIELD")
+    if case.paired:
+        raise DoesNotFit("rows were compared in pairs: a label holds against the other row only")
     known = np.isfinite(case.labels) & np.isfinite(case.values)
     values, labels = case.values[known], case.labels[known]
     if len(values) < FEWEST:

@@ -32,16 +32,25 @@ def failures(case: Case) -> Outcome:
     heavy = stops or rate.low > MANY_FAILURES
     found = Finding(
         "failures", "rows that fail", Severity.CRITICAL if heavy else _weight(rate),
-        f"{int(failed.sum())} of {len(failed)} rows have no score" + (f": {'; '.join(words)}" if words else "") + ".",
+        f"{int(failed.sum())} of {len(failed)} rows have no score: {'; '.join(words) or _reasons(status[failed])}.",
         "The first such row stops the run." if stops else "Training sees fewer rows than it samples.",
-        "Mend the function for these rows; say on_error='nan' only for those that truly cannot be judged.",
+        "Mend the function for these rows; say on_error='nan' only for those that truly cannot be judged."
+        if stops
+        else "Look at these rows; of a judge, at its `failures`, and whether its parser fits what it says.",
         rate, case.examples(rows),
     )  # fmt: skip
     return Outcome(figures, [found])
 
 
+def _reasons(status: Array) -> str:
+    """What became of rows without a score, the commonest first: `80 failed, 40 unparsed`."""
+    known, counts = np.unique(status, return_counts=True)
+    order = np.argsort(-counts)
+    return ", ".join(f"{counts[i]} {Status(int(known[i])).name.lower().replace('_', ' ')}" for i in order)
+
+
 def _none(case: Case, failed: Array) -> Finding:
-    words = sorted(set(case.errors.values()))[:2] or ["it applies to none"]
+    words = sorted(set(case.errors.values()))[:2] or [_reasons(np.asarray(case.scores.status))]
     return Finding(
         "failures", "no row has a score", Severity.CRITICAL,
         f"None of {len(failed)} rows has a score: {'; '.join(words)}.",

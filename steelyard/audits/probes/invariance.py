@@ -5,15 +5,19 @@ from __future__ import annotations
 import numpy as np
 
 from steelyard.audits.intervals import Estimate, share
+from steelyard.audits.known import are_letters
 from steelyard.audits.probing import MOVED, Case, DoesNotFit, Figure, Finding, Outcome, Severity
 from steelyard.perturb.text import KINDS, shuffle_options
+from steelyard.perturb.text.functional import lower_words
 from steelyard.types import Sample
 
-KEEPING = ("whitespace", "case", "markdown", "politeness")
-LOST = {"markdown": 1.0, "politeness": 1.0, "case": 0.25}
+KEEPING = ("whitespace", "case", "markdown", "layout", "politeness", "closing")
+LOST = {"markdown": 1.0, "layout": 1.0, "politeness": 1.0, "closing": 1.0, "case": 0.25}
 """The share of rows that may fall: a strict reward may refuse a form by design, which is a note, not a warning."""
 SOME, MANY = 0.01, 0.05
 FEWEST = 20
+MOST = 4
+"""Wordings of an answer that are tried."""
 
 
 def invariance(case: Case) -> Outcome:
@@ -22,7 +26,8 @@ def invariance(case: Case) -> Outcome:
     texts, outcome = case.texts(), Outcome()
     for name in KEEPING:
         generator = case.generator(name)
-        made = {row: KINDS[name](texts[row], generator) for row in case.sample.tolist()}
+        change = lower_words if name == "case" and are_letters(case.answers) else KINDS[name]
+        made = {row: change(texts[row], generator) for row in case.sample.tolist()}
         changed = {row: text for row, text in made.items() if text is not None}
         if len(changed) >= FEWEST:
             _judge(case, outcome, name, changed)
@@ -46,7 +51,7 @@ def option_order(case: Case) -> Outcome:
 
 
 def paraphrases(case: Case) -> Outcome:
-    """Does it stay where it is when an answer is said in other words? Reads a column `paraphrases`."""
+    """Does it stay where it is when an answer is said in other words? Reads a column `paraphrases`, a set a row."""
     case.require_scale()
     case.texts()
     if not case.rollouts.has("paraphrases"):
@@ -55,12 +60,24 @@ def paraphrases(case: Case) -> Outcome:
     sets = {
         row: [given[row]] if isinstance(given[row], str) else list(given[row] or ()) for row in case.sample.tolist()
     }
-    changed = {row: str(words[0]) for row, words in sets.items() if words}
+    changed = _farthest(case, {row: [str(text) for text in words[:MOST]] for row, words in sets.items() if words})
     if len(changed) < FEWEST:
         raise DoesNotFit(f"{len(changed)} rows have paraphrases; {FEWEST} are needed")
     outcome = Outcome()
     _judge(case, outcome, "paraphrase", changed)
     return outcome
+
+
+def _farthest(case: Case, sets: dict[int, list[str]]) -> dict[int, str]:
+    """Of every row's wordings the one that moves its score the most."""
+    moves: dict[int, tuple[float, str]] = {}
+    for place in range(max(map(len, sets.values()), default=0)):
+        changed = {row: words[place] for row, words in sets.items() if place < len(words)}
+        rows, before, after = case.rescored(changed)
+        for row, move in zip(rows.tolist(), np.nan_to_num(np.abs(after - before), nan=np.inf).tolist(), strict=True):
+            if row not in moves or move > moves[row][0]:
+                moves[row] = move, changed[row]
+    return {row: text for row, (_, text) in moves.items()}
 
 
 def _judge(

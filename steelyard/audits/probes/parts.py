@@ -6,7 +6,7 @@ from itertools import combinations
 
 import numpy as np
 
-from steelyard.audits.intervals import Estimate, correlation, correlation_interval
+from steelyard.audits.intervals import Estimate, correlation, correlation_interval, ranks
 from steelyard.audits.probing import Case, DoesNotFit, Figure, Finding, Outcome, Severity
 from steelyard.types import Array
 
@@ -49,8 +49,11 @@ def duplicate_parts(case: Case) -> Outcome:
         left, right = left[known].astype(np.float64), right[known].astype(np.float64)
         if known.sum() < FEWEST or not left.std() or not right.std():
             continue
-        rho = correlation_interval(correlation(left, right), int(known.sum()))
-        outcome.figures.append(Figure(f"correlation of {one} and {other}", rho, "correlation"))
+        straight, bent = correlation(left, right), correlation(ranks(left), ranks(right))
+        by_rank = abs(bent) > abs(straight)  # any monotone map of a part says what the part says
+        rho = correlation_interval(bent if by_rank else straight, int(known.sum()))
+        how = "rank correlation" if by_rank else "correlation"
+        outcome.figures.append(Figure(f"{how} of {one} and {other}", rho, "correlation"))
         if max(rho.low, -rho.high) < SAME:
             continue
         outcome.findings.append(
@@ -58,13 +61,19 @@ def duplicate_parts(case: Case) -> Outcome:
                 "duplicate_parts",
                 f"duplicate parts: {one} and {other}",
                 Severity.WARNING,
-                f"The parts {one!r} and {other!r} correlate by {rho.value:+.3f}.",
-                "They are one part with both weights" + (" that cancel." if rho.value < 0 else "."),
+                f"The parts {one!r} and {other!r} have a {how} of {rho.value:+.3f}.",
+                _twice(rho.value, by_rank),
                 "Keep one of them and give it the weight that was meant.",
                 rho,
             )
         )
     return outcome
+
+
+def _twice(rho: float, by_rank: bool) -> str:
+    if by_rank:
+        return "They put the rows in the same order" + (", turned round." if rho < 0 else ", on another scale.")
+    return "They are one part with both weights" + (" that cancel." if rho < 0 else ".")
 
 
 def _parts(case: Case) -> dict[str, Array]:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 import numpy as np
 
 from steelyard.audits.intervals import share
+from steelyard.audits.known import LONGEST, are_letters, are_numbers, are_short
 from steelyard.audits.probing import MOVED, Case, DoesNotFit, Figure, Finding, Outcome, Severity
 from steelyard.perturb.text import KINDS
 from steelyard.perturb.text.functional import last_number, names_in, swapped_name, swapped_words
-from steelyard.rewards.final_answers import final_answer
 from steelyard.types import Array
 
 BLIND, DULL = 0.5, 0.9
-LONGEST = 80
-"""Characters of an answer that can be swapped for another and listed among others."""
 FEWEST = 20
+Change: TypeAlias = Callable[[Case, list[str], Array], dict[int, str]]
+"""Case, texts and rows that are paid to the rows' wrong texts, where the change applies."""
 
 
 def sensitivity(case: Case) -> Outcome:
@@ -23,7 +26,9 @@ def sensitivity(case: Case) -> Outcome:
     texts, rows = case.texts(), good_rows(case)
     outcome, reasons = Outcome(), []
     for name, change, certain in (
-        ("wrong number", _wrong_numbers, True),
+        ("wrong number", _changed_number("wrong_number"), are_short(case.answers)),
+        ("wrong sign", _changed_number("wrong_sign"), False),
+        ("wrong scale", _changed_number("wrong_scale"), False),
         ("swapped answer", _swapped_answers, True),
         ("negation", _negations, False),
         ("swapped name", _swapped_names, False),
@@ -42,10 +47,10 @@ def other_question(case: Case) -> Outcome:
     """Does it fall when a good answer is the answer to another question?"""
     case.require_scale()
     texts, rows = case.texts(), good_rows(case)
-    prompts = case.rollouts.groups
+    prompts, gold = case.rollouts.groups, case.answers
     shift = np.roll(rows, int(case.generator("other_question").integers(1, max(len(rows), 2))))
     apart = [(int(a), int(b)) for a, b in zip(rows, shift, strict=True) if prompts[a] != prompts[b]]
-    changed = {a: texts[b] for a, b in apart if texts[a] != texts[b]}
+    changed = {a: texts[b] for a, b in apart if texts[a] != texts[b] and (gold is None or gold[a] != gold[b])}
     if len(changed) < FEWEST:
         raise DoesNotFit(f"{len(changed)} good rows have another question's answer to take; {FEWEST} are needed")
     outcome = Outcome()
@@ -54,8 +59,9 @@ def other_question(case: Case) -> Outcome:
 
 
 def good_rows(case: Case) -> Array:
-    """int [K]: rows of the sample that are paid and, where there are labels, are good."""
-    paid = case.sample_scores >= case.threshold
+    """int [K]: rows of the sample that are paid, can fall and, where there are labels, are good."""
+    paid = case.sample_scores >= case.bars[case.sample]
+    paid &= case.sample_scores > case.low + MOVED * case.scale
     good = case.good[case.sample] if case.labels is not None else np.ones(len(paid), bool)
     rows: Array = case.sample[paid & good]
     return rows
@@ -85,31 +91,25 @@ def _judge(case: Case, outcome: Outcome, name: str, changed: dict[int, str], cer
     )
 
 
-def answers(case: Case) -> list[str] | None:
-    """The answers as short texts, where every row has one: a worked solution's is the final answer that it states."""
-    if not case.rollouts.has("answer"):
-        return None
-    return [_stated(str(answer)) for answer in case.rollouts.column("answer")]
+def _changed_number(kind: str) -> Change:
+    """Rows whose last number is the last number of the answer, with another one; none where answers are unknown."""
 
+    def change(case: Case, texts: list[str], rows: Array) -> dict[int, str]:
+        gold = case.answers
+        if gold is None:
+            return {}
+        numbers = {row: last_number(texts[row]) for row in rows.tolist()}
+        generator = case.generator(kind)
+        fits = [row for row, number in numbers.items() if number is not None and number == last_number(gold[row])]
+        changed = {row: KINDS[kind](texts[row], generator) for row in fits}
+        return {row: text for row, text in changed.items() if text is not None}
 
-def _stated(answer: str) -> str:
-    return (final_answer(answer) or answer) if len(answer) > LONGEST or "\n" in answer else answer
-
-
-def _wrong_numbers(case: Case, texts: list[str], rows: Array) -> dict[int, str]:
-    """Rows whose last number is the last number of the answer, or all good rows' where only labels are known."""
-    gold = answers(case)
-    if gold is None:
-        return {}
-    fits = [row for row in rows.tolist() if (n := last_number(texts[row])) is not None and n == last_number(gold[row])]
-    generator = case.generator("wrong_number")
-    changed = {row: KINDS["wrong_number"](texts[row], generator) for row in fits}
-    return {row: text for row, text in changed.items() if text is not None}
+    return change
 
 
 def _swapped_answers(case: Case, texts: list[str], rows: Array) -> dict[int, str]:
     """The answer replaced everywhere by that of another row; for answers of a few words."""
-    gold = answers(case)
+    gold = case.answers
     if gold is None:
         return {}
     others = case.generator("swapped_answer").permutation(len(gold))
@@ -126,7 +126,7 @@ def _swapped_answers(case: Case, texts: list[str], rows: Array) -> dict[int, str
 
 
 def _negations(case: Case, texts: list[str], rows: Array) -> dict[int, str]:
-    if _numeric(case):
+    if are_numbers(case.answers) or are_letters(case.answers):
         return {}
     generator = case.generator("negation")
     changed = {row: KINDS["negation"](texts[row], generator) for row in rows.tolist()}
@@ -134,15 +134,9 @@ def _negations(case: Case, texts: list[str], rows: Array) -> dict[int, str]:
 
 
 def _swapped_names(case: Case, texts: list[str], rows: Array) -> dict[int, str]:
-    if _numeric(case):
+    if are_numbers(case.answers) or are_letters(case.answers):
         return {}
     generator = case.generator("swapped_name")
     names = sorted({name for row in case.sample[:200].tolist() for name in names_in(texts[row])})
     changed = {row: swapped_name(texts[row], names, generator) for row in rows.tolist()}
     return {row: text for row, text in changed.items() if text is not None}
-
-
-def _numeric(case: Case) -> bool:
-    """Whether the answers are numbers: then a turned statement or another name leaves the answer right."""
-    gold = answers(case)
-    return gold is not None and 2 * sum(last_number(text) is not None for text in gold[:500]) > len(gold[:500])

@@ -9,8 +9,8 @@ from steelyard.audits.probing import Case, DoesNotFit, Figure, Finding, Outcome,
 
 CHANCE, NEAR_CHANCE = 0.5, 0.55
 WEAK_AREA, WEAK_PAIRS = 0.7, 0.65
-FEWEST = 20
-"""Rows of each class, or pairs, below which nothing is said."""
+FEWEST_OF_A_CLASS, FEWEST = 10, 20
+"""Rows of each class, and pairs, below which nothing is said."""
 
 NAMES = {"separation": "does not separate good from bad", "preference": "does not prefer the better answer"}
 HARDLY = {"separation": "hardly separates good from bad", "preference": "hardly prefers the better answer"}
@@ -25,11 +25,11 @@ def separation(case: Case) -> Outcome:
     fewest = int(min(labels.sum(), (~labels).sum()))
     if fewest == 0:
         raise DoesNotFit("the labelled rows are of one class only")
-    if fewest < FEWEST:
-        raise DoesNotFit(f"one class has {fewest} rows; {FEWEST} of each are needed")
+    if fewest < FEWEST_OF_A_CLASS:
+        raise DoesNotFit(f"one class has {fewest} rows; {FEWEST_OF_A_CLASS} of each are needed")
     area = auc(case.values[known], labels, case.rollouts.groups[known], case.generator("separation"))
     outcome = Outcome([Figure("area under the curve, good against bad", area)], curves=_histogram(case))
-    if case.pairs is not None and "pair" in case.rollouts.columns:
+    if case.pairs is not None and case.paired:
         return outcome  # rows of different questions are not comparable there: the pairs decide
     finding = _finding("separation", area, WEAK_AREA, "A good row scores above a bad one", case)
     return Outcome(outcome.figures, [] if finding is None else [finding], outcome.curves)
@@ -57,7 +57,7 @@ def preference(case: Case) -> Outcome:
 def _finding(probe: str, rate: Estimate, weak: float, what: str, case: Case) -> Finding | None:
     if rate.high >= weak and rate.low > CHANCE:
         return None
-    chance = rate.low <= CHANCE or rate.high < NEAR_CHANCE
+    chance = rate.high < NEAR_CHANCE or (rate.low <= CHANCE and rate.value < NEAR_CHANCE)  # else the rows are too few
     name = NAMES[probe] if chance else HARDLY[probe]
     severity = Severity.CRITICAL if chance else Severity.WARNING
     return Finding(

@@ -14,12 +14,18 @@ _VERB = re.compile(r"\b(is|are|was|were|can|could|will|would|should|does|do|did|
 _OPPOSITES = {"yes": "no", "true": "false", "correct": "incorrect", "always": "never", "increases": "decreases"}
 _OPPOSITES |= {right: left for left, right in list(_OPPOSITES.items())}
 _OPPOSITE = re.compile(rf"\b({'|'.join(_OPPOSITES)})\b", re.IGNORECASE)
+_ALONE = re.compile(r"(?<![A-Za-z])[a-z](?![A-Za-z])")
 _CODE = re.compile(r"```|\\[A-Za-z]|^\s*(?:def|class|import|from) ", re.MULTILINE)
 
 POLITE = (
     "Sure! Here is my answer.\n\n",
     "Of course, I am happy to help with that.\n\n",
     "Great question! Let me answer it.\n\n",
+)
+CLOSING = (
+    "\n\nI hope this helps!",
+    "\n\nLet me know if you have any other questions.",
+    "\n\nPlease feel free to ask for more.",
 )
 FILLER = (
     "Let me think about this with great care before I answer.",
@@ -42,6 +48,13 @@ def lower_case(text: str, generator: np.random.Generator) -> str | None:
     return None if _CODE.search(text) or lowered == text else lowered
 
 
+def lower_words(text: str, generator: np.random.Generator) -> str | None:
+    """As `lower_case`, but capitals that stand alone stay: they are the letters of options."""
+    lowered = lower_case(text, generator)
+    kept = None if lowered is None else _ALONE.sub(lambda found: text[found.start()], lowered)
+    return None if kept == text else kept
+
+
 def bold_end(text: str, generator: np.random.Generator) -> str | None:
     """The last line in Markdown's bold. Not for code."""
     body, newline, last = text.rstrip().rpartition("\n")
@@ -50,25 +63,38 @@ def bold_end(text: str, generator: np.random.Generator) -> str | None:
     return f"{body}{newline}**{last.strip()}**"
 
 
+def laid_out(text: str, generator: np.random.Generator) -> str | None:
+    """A heading above the text, and its lines but the last as a list in Markdown. Not for code."""
+    if not text.strip() or "```" in text or "#" in text:
+        return None
+    *lines, last = text.strip().split("\n")
+    return "\n".join(["## In detail", "", *(f"- {line}" if line[:1].isalpha() else line for line in lines), last])
+
+
 def polite(text: str, generator: np.random.Generator) -> str:
     """A courtesy before the text."""
     return POLITE[int(generator.integers(len(POLITE)))] + text
 
 
+def closed(text: str, generator: np.random.Generator) -> str | None:
+    """A courtesy behind the text. Not where a fence of code or a tag ends it: there it would stand outside."""
+    if not text.strip() or text.rstrip().endswith(("```", ">")):
+        return None
+    return text.rstrip() + CLOSING[int(generator.integers(len(CLOSING)))]
+
+
 def filler(text: str, generator: np.random.Generator) -> str:
     """Sentences that say nothing before the text, until it is at least twice as long."""
-    sentences: list[str] = []
-    while sum(map(len, sentences)) + len(sentences) <= len(text):
-        sentences += [FILLER[i] for i in generator.permutation(len(FILLER))]
-    return " ".join(sentences) + "\n\n" + text
+    rounds = len(text) // (len(" ".join(FILLER)) + 1) + 1
+    order = generator.permuted(np.tile(np.arange(len(FILLER)), (rounds, 1)), axis=1).ravel()
+    return " ".join(FILLER[i] for i in order) + "\n\n" + text
 
 
 def wrong_number(text: str, generator: np.random.Generator) -> str | None:
     """The last number is another one, of the same form and size: 18 becomes 21, 3.5 becomes 4.5."""
-    found = list(_NUMBER.finditer(text))
-    if not found:
+    last = _last(text)
+    if last is None:
         return None
-    last = found[-1]
     digits = last.group().replace(",", "")
     places = len(digits.partition(".")[2])
     step = int(generator.integers(1, 10))
@@ -78,6 +104,37 @@ def wrong_number(text: str, generator: np.random.Generator) -> str | None:
     else:
         other = f"{value:,.{places}f}" if "," in last.group() else f"{value:.{places}f}"
     return text[: last.start()] + other + text[last.end() :]
+
+
+def other_sign(text: str, generator: np.random.Generator) -> str | None:
+    """The last number with the other sign: 18 becomes -18. Not for 0, and not where a sign would read as a hyphen."""
+    last = _last(text)
+    if last is None or not float(last.group().replace(",", "")):
+        return None
+    before = text[last.start() - 1 : last.start()]
+    if last.group().startswith("-"):
+        return text[: last.start()] + text[last.start() + 1 :]
+    return None if before in ("-", "−", "–", "/", ":") else f"{text[: last.start()]}-{text[last.start() :]}"
+
+
+def moved_point(text: str, generator: np.random.Generator) -> str | None:
+    """The last number with its point one place on: 18 becomes 1.8, 3.5 becomes 35. For numbers of two digits and more
+    without separators of thousands; the digits stay."""
+    last = _last(text)
+    whole, point, places = ("", "", "") if last is None else last.group().partition(".")
+    if last is None or "," in whole or len(whole.lstrip("-")) + len(places) < 2 or not float(last.group()):
+        return None
+    if point:
+        shown = (whole + places[0]).replace("-0", "-").removeprefix("0")
+        other = shown + (f".{places[1:]}" if places[1:] else "")
+    else:
+        other = f"{whole[:-1]}.{whole[-1]}"
+    return text[: last.start()] + other + text[last.end() :]
+
+
+def _last(text: str) -> re.Match[str] | None:
+    found = list(_NUMBER.finditer(text))
+    return found[-1] if found else None
 
 
 def negated(text: str, generator: np.random.Generator) -> str | None:

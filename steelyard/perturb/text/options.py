@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from steelyard.types import Sample
+from steelyard.types import Prompt, Sample
 
 _ALONE = re.compile(r"(?<![A-Za-z0-9'’])\(?([A-Z])(?:\)|(?![A-Za-z0-9'’]))")
 _LETTERED = re.compile(r"^\s*\(?([A-Z])[).:]\s*")
@@ -19,10 +19,11 @@ def shuffle_options(sample: Sample, completion: str, generator: np.random.Genera
     """The row with its options in another order: options, their letters in prompt, answer and completion move together.
 
     None where that cannot be done safely: the sample has no list `options` of two or more, its answer is no letter of
-    one of them, or the completion holds more than one capital that stands alone, so that it is unclear which it means.
+    one of them, its prompt shows some of them but not all in their order, or the completion holds more than one capital
+    that stands alone, so that it is unclear which it means. A prompt without any of them stays as it is.
     """
     options, answer = sample.columns.get("options"), str(sample.columns.get("answer", "")).strip().strip("().")
-    if not isinstance(options, (list, tuple)) or not 2 <= len(options) <= 26 or not isinstance(sample.prompt, str):
+    if not isinstance(options, (list, tuple)) or not 2 <= len(options) <= 26:
         return None
     letters = string.ascii_uppercase[: len(options)]
     named = _ALONE.findall(completion)
@@ -31,7 +32,9 @@ def shuffle_options(sample: Sample, completion: str, generator: np.random.Genera
     order = _another_order(len(options), generator)
     moved = {letters[old]: letters[new] for new, old in enumerate(order)}
     shown = [_relettered(str(options[old]), letters[new]) for new, old in enumerate(order)]
-    prompt = _with_options(sample.prompt, [str(option) for option in options], shown)
+    prompt = _prompted(sample.prompt, [str(option) for option in options], shown)
+    if prompt is None:
+        return None
     columns = {**sample.columns, "options": shown, "answer": moved[answer]}
     found = _ALONE.search(completion)
     assert found is not None
@@ -50,13 +53,36 @@ def _relettered(option: str, letter: str) -> str:
     return option if found is None else option[: found.start(1)] + letter + option[found.end(1) :]
 
 
-def _with_options(prompt: str, before: Sequence[str], after: Sequence[str]) -> str:
-    """The prompt with each option's text, in order of appearance, replaced by the one that now stands there."""
+def _prompted(prompt: Prompt, before: Sequence[str], after: Sequence[str]) -> Prompt | None:
+    """The prompt, or its last message with a text that shows options, with the options that now stand there."""
+    if isinstance(prompt, str):
+        return _with_options(prompt, before, after)
+    messages = list(prompt)
+    for place in range(len(messages) - 1, -1, -1):
+        said = messages[place].get("content")
+        made = _with_options(said, before, after) if isinstance(said, str) else said
+        if made is None:
+            return None
+        if made != said:
+            messages[place] = {**messages[place], "content": made}
+            return messages
+    return prompt
+
+
+def _with_options(prompt: str, before: Sequence[str], after: Sequence[str]) -> str | None:
+    """The text with each option replaced by the one that now stands in its place; None where only some are there.
+
+    They are looked for from the end, where options stand: the question may hold the same words or numbers.
+    """
     pieces, rest = [], prompt
-    for old, new in zip(before, after, strict=True):
-        head, found, tail = rest.partition(old)
-        if not found:
-            return prompt
-        pieces += [head, new]
-        rest = tail
-    return "".join(pieces) + rest
+    for old, new in zip(reversed(before), reversed(after), strict=True):
+        found = list(re.finditer(rf"(?<!\w){re.escape(old)}(?!\w)", rest))
+        if not old or not found:
+            return (
+                None
+                if pieces or any(re.search(rf"(?<!\w){re.escape(each)}(?!\w)", rest) for each in before)
+                else prompt
+            )
+        pieces += [rest[found[-1].end() :], new]
+        rest = rest[: found[-1].start()]
+    return "".join([rest, *reversed(pieces)])

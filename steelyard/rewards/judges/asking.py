@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from steelyard.rewards.judges.cache import forget_unread
 from steelyard.rewards.judges.parsing import (
     Judged,
     Parse,
@@ -49,7 +50,15 @@ def verify(
     """
     _check_lengths("verify", questions=questions, references=references, responses=responses)
     prompts = [prompt(*row) for row in zip(questions, references, responses, strict=True)]
-    return [parse(reply) for reply in judge.ask(prompts)]
+    return read_verdicts(judge, prompts, parse)
+
+
+def read_verdicts(judge: Judge, prompts: Sequence[Prompt], parse: Parse) -> list[Verdict]:
+    """Ask, and read each reply [N]; the judge is told which could not be read."""
+    replies = judge.ask(prompts)
+    verdicts = [parse(reply) for reply in replies]
+    forget_unread(judge, prompts, replies, [verdict.status != Status.UNPARSED for verdict in verdicts])
+    return verdicts
 
 
 class Comparison(NamedTuple):
@@ -90,15 +99,17 @@ def compare(
     _check_lengths("compare", questions=questions, first=first, second=second)
     forward = [prompt(*row) for row in zip(questions, first, second, strict=True)]
     backward = [prompt(*row) for row in zip(questions, second, first, strict=True)]
-    replies = judge.ask([*forward, *backward])
-    n = len(forward)
-    return [_compared(replies[i], replies[n + i], parse) for i in range(n)]
+    prompts, n = [*forward, *backward], len(forward)
+    replies = judge.ask(prompts)
+    winners = [parse(reply) for reply in replies]
+    forget_unread(judge, prompts, replies, [winner is not None for winner in winners])
+    orders = zip(winners[:n], map(_swapped, winners[n:]), strict=True)
+    return [_compared(pair, _why(replies[i], replies[n + i])) for i, pair in enumerate(orders)]
 
 
-def _compared(forward: str | None, backward: str | None, parse: Callable[[str | None], Winner | None]) -> Comparison:
-    orders = parse(forward), _swapped(parse(backward))
+def _compared(orders: tuple[Winner | None, Winner | None], why: Status) -> Comparison:
     if None in orders:
-        return Comparison(math.nan, _why(forward, backward), orders)
+        return Comparison(math.nan, why, orders)
     if orders[0] != orders[1] or orders[0] == "tie":
         return Comparison(0.5, Status.TIE, orders)
     return Comparison(float(orders[0] == "a"), Status.SCORED, orders)
@@ -152,14 +163,17 @@ def compare_criteria(
         rows = zip(questions, a, b, strict=True)
         return [criteria_prompt(*row, standard=standard, kinds=kinds, largest=largest) for row in rows]
 
-    replies = judge.ask([*asked(first, second), *asked(second, first)])
-    n, found = len(questions), []
+    prompts, n = [*asked(first, second), *asked(second, first)], len(questions)
+    replies = judge.ask(prompts)
+    read = [parse_criteria(reply, kinds=kinds, largest=largest) for reply in replies]
+    forget_unread(judge, prompts, replies, [criteria is not None for criteria in read])
+    found = []
     for i in range(n):
-        pair = replies[i], replies[n + i]
-        forward, turned = (parse_criteria(reply, kinds=kinds, largest=largest) for reply in pair)
+        forward, turned = read[i], read[n + i]
         backward = None if turned is None else [c._replace(winner=_swapped(c.winner) or "tie") for c in turned]
-        readable = forward is not None and backward is not None
-        found.append(CriteriaComparison(forward, backward, Status.SCORED if readable else _why(*pair)))
+        unread = forward is None or backward is None
+        why = _why(replies[i], replies[n + i]) if unread else Status.SCORED
+        found.append(CriteriaComparison(forward, backward, why))
     return found
 
 
@@ -199,9 +213,10 @@ def score_list(
         )
         for question, row, order, name in zip(questions, responses, orders, names, strict=True)
     ]
-    found = []
-    for reply, order, name in zip(judge.ask(prompts), orders, names, strict=True):
-        scores = parse_scores(reply, name, low=low, high=high)
+    replies, found = judge.ask(prompts), []
+    read = [parse_scores(reply, name, low=low, high=high) for reply, name in zip(replies, names, strict=True)]
+    forget_unread(judge, prompts, replies, [scores is not None for scores in read])
+    for reply, order, scores in zip(replies, orders, read, strict=True):
         values = np.full(len(order), np.nan)
         if scores is not None:
             values[order] = scores

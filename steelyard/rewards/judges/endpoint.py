@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import BoundedSemaphore
 from typing import Any
 
-from steelyard.rewards.judges.cache import AnswerCache, through_cache
+from steelyard.rewards.judges.cache import AnswerCache, drop_unread, through_cache
 from steelyard.rewards.judges.limits import RateLimit
 from steelyard.rewards.judges.usage import Prices, Usage
 from steelyard.types import Prompt, SteelyardError
@@ -130,6 +130,11 @@ class EndpointJudge:
         fixed = self.temperature == 0
         return through_cache(self.cache, self.settings, prompts, self._ask, self.usage, same_each_time=fixed)
 
+    def forget(self, prompts: Sequence[Prompt], unread: Mapping[int, str]) -> None:
+        """Count replies that could not be read, and keep them no longer; see `forget_unread`."""
+        fixed = self.temperature == 0
+        drop_unread(self.cache, self.settings, prompts, unread, self.usage, same_each_time=fixed)
+
     def report(self) -> dict[str, Any]:
         """What was asked and what it took: see `Usage.report`."""
         return self.usage.report(self.prices)
@@ -157,7 +162,8 @@ class EndpointJudge:
                     model=self.model, messages=messages, **body, extra_body=self.options
                 )
             self._count_tokens(reply)
-            text, end = reply.choices[0].message.content, reply.choices[0].finish_reason
+            message, end = reply.choices[0].message, reply.choices[0].finish_reason
+            text = message.content
         except OpenAIError as error:
             self._refuse_if_hopeless(error)
             return self._failed(type(error).__name__, str(error))
@@ -166,7 +172,7 @@ class EndpointJudge:
         if end in ("length", "content_filter"):
             return self._failed("cut off" if end == "length" else "filtered", f"the answer ended by {end!r}")
         if not isinstance(text, str) or not text.strip():
-            return self._failed("empty reply", "no text")
+            return self._failed(*_instead_of_text(message))
         self.usage.add(answers=1)
         if self.cache is not None:
             self.cache.put(key, text)
@@ -192,3 +198,12 @@ class EndpointJudge:
         if self.usage.failed(kind):
             log.warning("judge %s: %s: %s (further ones are only counted)", self.model, kind, why[:300])
         return None
+
+
+def _instead_of_text(message: Any) -> tuple[str, str]:
+    """The kind of a reply without a text, and what it holds: none of it is a verdict, whatever it says."""
+    reasoning = ("only reasoning", "reasoning_content"), ("only reasoning", "reasoning")
+    for kind, field in (("refused", "refusal"), ("tool call", "tool_calls"), *reasoning):
+        if said := getattr(message, field, None):
+            return kind, f"no text, but {field}: {said!r:.200}"
+    return "empty reply", "no text"

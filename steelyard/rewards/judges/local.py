@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from steelyard.rewards.judges.cache import AnswerCache, through_cache
+from steelyard.rewards.judges.cache import AnswerCache, drop_unread, through_cache
 from steelyard.rewards.judges.usage import Usage
 from steelyard.types import Array, Prompt, SteelyardError
 
@@ -121,6 +121,11 @@ class LocalJudge:
         """The most likely answer to every prompt (greedy), in order; None, counted, where there was no room or text."""
         settings = self.settings if self.cache is not None else {}
         return through_cache(self.cache, settings, prompts, self._ask, self.usage, same_each_time=True)
+
+    def forget(self, prompts: Sequence[Prompt], unread: Mapping[int, str]) -> None:
+        """Count replies that could not be read, and keep them no longer; see `forget_unread`."""
+        settings = self.settings if self.cache is not None else {}
+        drop_unread(self.cache, settings, prompts, unread, self.usage, same_each_time=True)
 
     def probabilities(self, prompts: Sequence[Prompt], answers: Sequence[str]) -> Array:
         """P(the model's reply begins with this answer), for every prompt and answer.

@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from steelyard.rewards.core import BatchReward
-from steelyard.rewards.judges.asking import ComparePrompt, Comparison, VerifyPrompt, compare, verify
+from steelyard.rewards.judges.asking import ComparePrompt, Comparison, VerifyPrompt, compare, read_verdicts, verify
 from steelyard.rewards.judges.parsing import Parse, parse_one_word, score_reader
 from steelyard.rewards.judges.templates import compare_prompt, prompt_text, score_prompt, verify_prompt
 from steelyard.types import Array, Judge, Prompt, Rollouts, Scores, Status, SteelyardError, Verdict
@@ -49,7 +49,7 @@ def judged(
     def score(rollouts: Rollouts) -> Scores:
         questions, completions = texts_of(rollouts, question), texts_of(rollouts, "completion")
         prompts = [prompt(*row) for row in zip(questions, completions, strict=True)]
-        return scores_of([read(reply) for reply in judge.ask(prompts)])
+        return scores_of(read_verdicts(judge, prompts, read))
 
     return named_reward(score, name, f"{name}({_name(judge)!r})")
 

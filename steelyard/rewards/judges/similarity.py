@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from steelyard.rewards.consistency import Similarity
+from steelyard.rewards.judges.asking import read_verdicts
 from steelyard.rewards.judges.parsing import parse_score
 from steelyard.rewards.judges.templates import similarity_prompt
 from steelyard.types import Array, Judge
@@ -27,8 +28,8 @@ def judged_similarity(judge: Judge) -> Similarity:
     def similarity(anchors: Sequence[str], candidates: Sequence[str]) -> Array:
         pairs = list(zip(anchors, candidates, strict=True))
         different = list(dict.fromkeys(pairs))
-        replies = judge.ask([similarity_prompt(*pair) for pair in different])
-        scores = {pair: parse_score(reply).value for pair, reply in zip(different, replies, strict=True)}
+        verdicts = read_verdicts(judge, [similarity_prompt(*pair) for pair in different], parse_score)
+        scores = {pair: verdict.value for pair, verdict in zip(different, verdicts, strict=True)}
         return np.asarray([scores[pair] for pair in pairs], np.float32)
 
     return similarity

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import time
 from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from openai import DefaultHttpxClient
@@ -59,7 +60,7 @@ class PatientClient(DefaultHttpxClient):
         response = _whole(response, content)
         if response.status_code in (429, 503):
             self.limit.settle(grant, 0)
-            self.limit.hold(retry_after(response.headers.get("retry-after")))
+            self.limit.hold(retry_after(response.headers.get("retry-after"), response.headers.get("date")))
         elif response.status_code == 200:
             self.limit.settle(grant, _tokens(response, grant.tokens))
         return response
@@ -84,13 +85,25 @@ def _whole(response: Any, content: bytes) -> Any:
     return type(response)(response.status_code, headers=spoken, content=content, request=response.request)
 
 
-def retry_after(header: str | None) -> float:
-    """Seconds that all requests are held for; 0 for a header that is missing, a date, no number, or too long."""
+def retry_after(header: str | None, now: str | None = None) -> float:
+    """Seconds that all requests are held for; 0 for a header that is missing, past, too long, no number and no date.
+
+    Args:
+        header: a number of seconds, or the date from which on requests are welcome again.
+        now: the endpoint's own date of its reply, so that its clock need not be ours; without one a date says nothing.
+    """
     try:
         seconds = float(header or 0)
     except ValueError:
-        return 0.0
+        seconds = _until(header or "", now or "")
     return seconds if 0 < seconds <= LONGEST_HOLD else 0.0
+
+
+def _until(date: str, now: str) -> float:
+    try:
+        return (parsedate_to_datetime(date) - parsedate_to_datetime(now)).total_seconds()
+    except (ValueError, TypeError):  # TypeError: only one of them names its zone
+        return 0.0
 
 
 def _tokens(response: Any, estimate: int) -> int:

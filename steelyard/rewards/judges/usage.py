@@ -34,7 +34,8 @@ class Usage:
         asked: prompts that were put to it.
         cached: of them, answered from the cache or by another prompt of the same call.
         requests: sent, those that were tried again included.
-        answers: texts that came back and could be used.
+        answers: texts that came back.
+        unread: replies, kept ones included, that the reader could make nothing of; the row has no value.
         prompt_tokens, completion_tokens: as the endpoint reports them.
         unreported: answers whose tokens the endpoint did not report; they stand in no token count.
         failures: prompts without an answer, by the kind of error.
@@ -44,6 +45,7 @@ class Usage:
     cached: int = 0
     requests: int = 0
     answers: int = 0
+    unread: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
     unreported: int = 0
@@ -68,7 +70,8 @@ class Usage:
 
     def report(self, prices: Prices | None = None) -> dict[str, Any]:
         """The counts as plain JSON; with prices, the cost too."""
-        names = ("asked", "cached", "requests", "answers", "prompt_tokens", "completion_tokens", "unreported")
+        names: tuple[str, ...] = ("asked", "cached", "requests", "answers", "unread")
+        names += ("prompt_tokens", "completion_tokens", "unreported")
         counts: dict[str, Any] = {name: getattr(self, name) for name in names}
         counts["failures"] = {kind: count for kind, count in self.failures.items() if count}
         return counts if prices is None else counts | {"cost": self.cost(prices)}

@@ -1,9 +1,12 @@
 """`watch` around rewards and functions: nothing changes, logs survive, callbacks, threads, resuming, replay."""
 
+import asyncio
+import inspect
 import json
 import signal
 import subprocess
 import sys
+import types
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import numpy as np
 import pytest
 
 from steelyard.audits.monitor import Monitor, read_log, replay, watch
+from steelyard.audits.monitor.replay import steps_so_far
 from steelyard.cli import main
 from steelyard.rewards import reward
 from steelyard.types import Rollouts, Sample, SteelyardError
@@ -63,6 +67,54 @@ def test_functions_pass_values_and_exceptions_through() -> None:
         watch(lambda text: "high")("a")
     with pytest.raises(SteelyardError, match="int 3 cannot be called"):
         watch(3)
+
+
+class Awaited:
+    """An object that is called as an async function is."""
+
+    async def __call__(self, completions: list[str], **columns: object) -> list[float | None]:
+        return [1.0, None, 3.0]
+
+
+@pytest.mark.parametrize("function", [Awaited(), Awaited().__call__])
+def test_an_async_function_is_awaited(function) -> None:
+    watched = watch(function)
+    assert asyncio.run(watched(completions=["a", "b", "c"], prompts=["p", "p", "q"])) == [1.0, None, 3.0]
+    assert watched.monitor.step == 1 and inspect.iscoroutinefunction(watched)
+
+
+def told(result: object, *given: object, **named: object) -> dict:
+    """The figures that a watched function's result comes to."""
+    monitor = Monitor()
+    seen: list[dict] = []
+    monitor.feed = seen.append  # type: ignore[method-assign, assignment]
+    watch(lambda prompts=None, completions=None, **columns: result, monitor=monitor, rows=1)(*given, **named)
+    return seen[0]
+
+
+def test_numbers_of_any_kind_are_read() -> None:
+    torch = pytest.importorskip("torch")
+    texts = {"completions": ["a", "b", "c"]}
+    single = [torch.tensor(1.0, dtype=torch.bfloat16), None, torch.tensor(3.0, requires_grad=True)]
+    for values in (single, [np.float32(1), None, np.int64(3)], np.array([1, None, 3], object)):
+        assert (told(values, **texts)["reward"], told(values, **texts)["failed"]) == (2.0, pytest.approx(1 / 3))
+    assert told(torch.tensor([1.0, 2.0, 3.0], requires_grad=True), **texts)["reward"] == 2.0
+    with pytest.raises(SteelyardError, match="must be numbers"):
+        told(np.ones((3, 2)), **texts)
+
+
+def test_what_is_judged_is_found_by_name_or_place() -> None:
+    prompts, texts = ["p", "p", "q"], ["aaaa", "bb", "bb"]
+    for given, named in (((prompts, texts), {}), ((prompts,), {"completions": texts})):
+        figures = told([1.0, 2.0, 3.0], *given, **named)
+        assert (figures["length"], figures["distinct"], figures["common"]) == (pytest.approx(8 / 3), 2 / 3, 2 / 3)
+        assert figures["spread"] == 0.5  # two groups, one of them of a single row
+
+
+def test_the_score_of_a_mapping_is_the_reward_and_its_remarks_are_none() -> None:
+    figures = told({"score": 0.5, "acc": 1.0, "pred": "42"}, solution_str="x")
+    assert (figures["reward"], set(figures["parts"])) == (0.5, {"acc"})
+    assert told({"a": 0.5, "b": 1.0}, solution_str="x")["reward"] == 1.5
 
 
 def fails_from(step: int) -> list[list[float | None]]:
@@ -157,6 +209,24 @@ def test_tensorboard_gets_every_figure(tmp_path: Path) -> None:
     assert [e.value for e in events.Scalars("monitor/part/p/std")] == [0.5, 0.0]
 
 
+def test_weights_and_biases_gets_every_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from steelyard.learn.trackers import Logged
+
+    told: list[tuple[int, dict[str, float]]] = []
+    fake = types.ModuleType("wandb")
+    fake.__spec__ = types.SimpleNamespace(name="wandb")  # type: ignore[assignment]
+    fake.init = lambda **given: None  # type: ignore[attr-defined]
+    fake.log = lambda figures, step: told.append((step, dict(figures)))  # type: ignore[attr-defined]
+    fake.finish = lambda: told.append((-1, {}))  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    watched = watch(lambda completions, **columns: [None, 1.0], trackers=[Logged("wandb", tmp_path, {})])
+    watched(completions=["a", "b"])
+    watched.monitor.close()
+    (step, figures), (end, _) = told
+    assert (step, end) == (1, -1)
+    assert (figures["monitor/reward"], figures["monitor/failed"], figures["monitor/alerts"]) == (1.0, 0.5, 0.0)
+
+
 def test_in_our_trainer_it_follows_the_steps_and_resumes(tmp_path: Path) -> None:
     def train(name: str, steps: int) -> list[dict]:
         watched = watch(tiny.Wanted(), monitor=Monitor(log=tmp_path / name / "monitor.jsonl"))
@@ -186,6 +256,33 @@ def test_trl_logs_are_read(tmp_path: Path) -> None:
     (tmp_path / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in trl_history()))
     one, other = replay(tmp_path, Monitor()), replay(tmp_path / "history.jsonl", Monitor())
     assert one == other and ("LengthDrift", "alarm") in {(alert.detector, alert.level) for alert in one}
+
+
+def test_a_log_may_be_cut_off_anywhere_in_its_last_line(tmp_path: Path) -> None:
+    whole = "".join(json.dumps({"step": t, "reward": 0.5, "parts": {"größe": {"mean": 0.1}}}, ensure_ascii=False) + "\n"
+                    for t in (1, 2, 3)).encode()  # fmt: skip
+    (tmp_path / "new.jsonl").touch()
+    assert list(steps_so_far(tmp_path / "new.jsonl")) == []
+    log, last = tmp_path / "m.jsonl", whole.rindex(b"\n", 0, -1) + 1
+    for end in range(last, len(whole) + 1):
+        log.write_bytes(whole[:end])
+        steps = [figures["step"] for figures in read_log(log)]
+        assert steps == ([1, 2, 3] if end >= len(whole) - 1 else [1, 2]), whole[last:end]
+
+
+def test_figures_that_are_not_finite_are_not_known(tmp_path: Path) -> None:
+    history = trl_history()
+    for row in history[4:60:3]:
+        row |= {"rewards/judge/std": float("nan"), "reward_std": float("nan"), "completions/mean_length": float("inf")}
+    (tmp_path / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in history))
+    found = {(alert.detector, alert.level) for alert in replay(tmp_path / "history.jsonl", Monitor())}
+    assert ("LengthDrift", "alarm") in found
+    monitor = Monitor(log=tmp_path / "m.jsonl")
+    monitor.tell(float("nan"))
+    monitor.observe([1.0, float("inf"), float("nan")], parts={"p": [float("inf")] * 3})
+    (row,) = read_log(tmp_path / "m.jsonl")
+    assert (row["reward"], row["outcome"], row["parts"]["p"]["mean"]) == (1.0, None, None)
+    assert row["failed"] == pytest.approx(2 / 3)
 
 
 def run(*words: str) -> int:
