@@ -112,7 +112,8 @@ def cited_pages(response: str, opened: Opened, *, most: int = 20) -> str:
     Source: sheet 56, step 2.
     """
     seen = {url for url, _, _ in opened}
-    pages, shown = [], set()
+    pages: list[str] = []
+    shown: set[tuple[str, str]] = set()
     for number, url in enumerate([url for url in cited_urls(response) if url in seen][:most], 1):
         lines = [f"[Page {number}] {url}"]
         for where, title, text in opened:

@@ -309,5 +309,6 @@ def parse_support(text: str | None, labels: Sequence[str]) -> dict[str, bool] | 
     said = (json_object(text or "") or {}).get("statements")
     if not isinstance(said, dict) or set(said) != set(labels):
         return None
-    flags = {label: entry.get("supported") if isinstance(entry, dict) else None for label, entry in said.items()}
-    return flags if all(isinstance(flag, bool) for flag in flags.values()) else None
+    flags = {label: entry.get("supported") for label, entry in said.items() if isinstance(entry, dict)}
+    whole = len(flags) == len(said) and all(isinstance(flag, bool) for flag in flags.values())
+    return flags if whole else None
