@@ -19,6 +19,7 @@ _SLUGS = (
     "brme",
     "cream",
     "toolrl",
+    "firm",
     "unlikeliness",
     "rpo",
     "sarm",

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from steelyard.rewards.core import reward
+from steelyard.rewards.golds import listed
 from steelyard.types import Status, SteelyardError, Verdict
 
 _MARKER = re.compile(r"\[\s*([\w.:–-]{1,40}(?:\s*[,;]\s*[\w.:–-]{1,40}){0,30})\s*\](?!\()")
@@ -51,6 +52,7 @@ def cited_urls(text: str) -> list[str]:
 
 def _named(sources: Sources) -> dict[str, str]:
     """Names to texts; a list's sources are numbered from 1."""
+    sources = listed(sources)
     if isinstance(sources, str) or not isinstance(sources, (Mapping, Sequence)):
         raise SteelyardError(f"sources are {sources!r:.60}; give a mapping of name to text, or a list of texts")
     named = dict(sources) if isinstance(sources, Mapping) else {str(i): text for i, text in enumerate(sources, 1)}
@@ -58,6 +60,7 @@ def _named(sources: Sources) -> dict[str, str]:
 
 
 def _gold(relevant: Sequence[Any]) -> set[str]:
+    relevant = listed(relevant)
     if isinstance(relevant, str) or not isinstance(relevant, (Sequence, set, frozenset)):
         raise SteelyardError(f"relevant is {relevant!r:.60}; give a list of the sources' names, as ['1', 'doc2']")
     return {str(name) for name in relevant}

@@ -201,6 +201,8 @@ def hybrid(
         )
         chosen = Scores(np.where(np.isnan(trust), np.nan, values), np.where(np.isnan(trust), Status.FAILED, status))
         result = joined(chosen.values, [*scores[2:], chosen, *scores[:2]], name=name)
+        if result.confidence is not None:
+            result.confidence = np.where(asked, *map(_said, scores[:2]))
         return with_parts(result, {"hybrid/first": np.where(np.isnan(trust), np.nan, asked).astype(np.float32)})
 
     return Combination(name, inputs, combine)
@@ -211,10 +213,14 @@ def _field(scores: Scores, name: str) -> Array:
     return array
 
 
+def _said(scores: Scores) -> Array:
+    """float64 [N]: how sure a reward says that it is, 1 where it does not."""
+    return np.ones(len(scores)) if scores.confidence is None else np.asarray(scores.confidence, np.float64)
+
+
 def _confidence(scores: Scores) -> Array:
     """[N]: 0 where the reward does not apply, else what it says, infinite where it gave no verdict to be sure of."""
-    said = np.ones(len(scores)) if scores.confidence is None else np.asarray(scores.confidence, np.float64)
-    said = np.where(np.isnan(scores.values), np.inf, said)
+    said = np.where(np.isnan(scores.values), np.inf, _said(scores))
     return np.where(_field(scores, "status") == Status.NOT_APPLICABLE, -np.inf, said)
 
 

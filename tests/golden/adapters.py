@@ -12,6 +12,7 @@ from tests.golden.carr import carr
 from tests.golden.contrast_instructions import contrast_instructions
 from tests.golden.copo import copo
 from tests.golden.cream import cream
+from tests.golden.firm import firm
 from tests.golden.flow import densegrpo, flow_grpo, rlcm
 from tests.golden.g_ra import g_ra
 from tests.golden.master_rm import master_rm
@@ -31,6 +32,7 @@ ADAPTERS: dict[str, Adapter] = {
     "ace-rl": ace_rl,
     "RLPR": rlpr,
     "Unlikeliness reward (rank-penalised GRPO)": unlikeliness,
+    "firm": firm,
     "flow-grpo": flow_grpo,
     "densegrpo": densegrpo,
     "rlcm": rlcm,

@@ -231,7 +231,21 @@ def quality_prompt(question: str, answer: str, clean: str, disturbed: str, *, di
     return _messages(_QUALITY_SYSTEM, {**fields, "clean": clean, "disturbed": disturbed})
 
 
-def _messages(system: str, fields: Mapping[str, Any]) -> Prompt:
+def with_pictures(system: str, fields: Mapping[str, Any], pictures: Sequence[Mapping[str, Any]]) -> Prompt:
+    """Chat messages with pictures before the material; without any, as every other prompt here.
+
+    Args:
+        system: the instructions.
+        fields: the material, by name; what systems under test wrote cannot speak as the judge.
+        pictures: parts of a message, see `pictures.image_part`.
+    """
+    instructions, material = _messages(system, fields)
+    if not pictures:
+        return [instructions, material]
+    return [instructions, {**material, "content": [*pictures, {"type": "text", "text": material["content"]}]}]
+
+
+def _messages(system: str, fields: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The instructions, and the material as one JSON object in which no character can end a string, a tag or a role.
 
     `<` and `>` are escaped, which takes apart tags and chat tokens; so are the brackets that other chat formats use,
