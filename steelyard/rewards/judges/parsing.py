@@ -309,6 +309,9 @@ def parse_support(text: str | None, labels: Sequence[str]) -> dict[str, bool] | 
     said = (json_object(text or "") or {}).get("statements")
     if not isinstance(said, dict) or set(said) != set(labels):
         return None
-    flags = {label: entry.get("supported") for label, entry in said.items() if isinstance(entry, dict)}
-    whole = len(flags) == len(said) and all(isinstance(flag, bool) for flag in flags.values())
-    return flags if whole else None
+    flags: dict[str, bool] = {
+        label: entry["supported"]
+        for label, entry in said.items()
+        if isinstance(entry, dict) and isinstance(entry.get("supported"), bool)
+    }
+    return flags if len(flags) == len(said) else None
