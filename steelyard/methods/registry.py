@@ -15,6 +15,7 @@ _SLUGS = (
     "verpo",
     "contrast-instructions",
     "copo",
+    "paco-rl",
     "policy-cliff",
     "brme",
     "cream",

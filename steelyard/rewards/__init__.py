@@ -8,6 +8,7 @@ from steelyard.rewards.code import code_tests, output_tests
 from steelyard.rewards.combinators import (
     base_and_bonus,
     clip,
+    geometric_mean,
     harmonic_mean,
     hybrid,
     mean_applicable,
@@ -68,6 +69,7 @@ __all__ = [
     "fuzzy_match",
     "gate",
     "gated",
+    "geometric_mean",
     "harmonic_mean",
     "hybrid",
     "json_valid",

@@ -112,6 +112,26 @@ def mean_applicable(*rewards: Expression | float) -> Expression:
     return Combination(name, rewards, combine)
 
 
+def geometric_mean(*rewards: Expression | float) -> Expression:
+    """(∏_k r_k)^{1/K} for r_k ≥ 0, row by row; 0 where one of them is 0: good only where all are. NaN stays NaN.
+
+    Raises:
+        SteelyardError: at the call, for a reward below 0.
+
+    Source: sheet 15 (PaCo-RL): the square root of consistency times prompt following.
+    """
+
+    def combine(_: Rollouts, scores: list[Scores]) -> Array:
+        values = stacked(scores)
+        if (values < 0).any():
+            raise SteelyardError(f"{name} met {np.nanmin(values):g}; every reward in it must be ≥ 0")
+        with np.errstate(divide="ignore"):
+            return np.exp(np.log(values).mean(axis=0))
+
+    name = call("geometric_mean", rewards)
+    return Combination(name, rewards, combine)
+
+
 def clip(reward: Expression | float, low: float, high: float) -> Expression:
     """min(max(r, low), high); NaN stays NaN.
 

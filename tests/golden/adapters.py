@@ -16,6 +16,7 @@ from tests.golden.firm import firm
 from tests.golden.flow import densegrpo, flow_grpo, rlcm
 from tests.golden.g_ra import g_ra
 from tests.golden.master_rm import master_rm
+from tests.golden.paco_rl import paco_rl
 from tests.golden.policy_cliff import policy_cliff
 from tests.golden.rlpr import rlpr
 from tests.golden.rova import rova
@@ -43,6 +44,7 @@ ADAPTERS: dict[str, Adapter] = {
     "cream": cream,
     "g-ra": g_ra,
     "master-rm": master_rm,
+    "paco-rl": paco_rl,
     "policy-cliff": policy_cliff,
     "rova": rova,
     "rpo": rpo_case,

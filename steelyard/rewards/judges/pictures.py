@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from steelyard.rewards.core import BatchReward
+from steelyard.rewards.judges.asking import read_verdicts
 from steelyard.rewards.judges.marks import parse_boxed_mark, parse_mark, parse_three_marks
 from steelyard.rewards.judges.parsing import Parse
 from steelyard.rewards.judges.scoring import _name, named_reward, scores_of, texts_of
@@ -189,4 +190,4 @@ def image_quality(judge: Judge) -> BatchReward:
 
 
 def _read(judge: Judge, prompts: Sequence[Prompt], parse: Parse) -> Scores:
-    return scores_of([parse(reply) for reply in judge.ask(prompts)])
+    return scores_of(read_verdicts(judge, prompts, parse))
