@@ -19,6 +19,7 @@ _SLUGS = (
     "policy-cliff",
     "brme",
     "cream",
+    "urlvr",
     "toolrl",
     "firm",
     "unlikeliness",

@@ -25,6 +25,7 @@ from tests.golden.sarm import sarm
 from tests.golden.slate import slate
 from tests.golden.toolrl import toolrl
 from tests.golden.unlikeliness import unlikeliness
+from tests.golden.urlvr import urlvr
 from tests.golden.verpo import verpo
 
 Adapter = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]
@@ -53,4 +54,5 @@ ADAPTERS: dict[str, Adapter] = {
     "BLEUBERI": bleuberi_case,
     "slate": slate,
     "toolrl": toolrl,
+    "urlvr": urlvr,
 }
