@@ -1,6 +1,6 @@
 """What judges: the reward algebra and the rewards made with it."""
 
-from steelyard.rewards.aggregation import log_tamed, normalised, ranked
+from steelyard.rewards.aggregation import log_tamed, normalised, ranked, relative_to_best
 from steelyard.rewards.answers import correct, tags_in_order, think_format
 from steelyard.rewards.boxed import boxed_match
 from steelyard.rewards.choices import choice_correct
@@ -13,6 +13,7 @@ from steelyard.rewards.combinators import (
     geometric_mean,
     harmonic_mean,
     hybrid,
+    mean_applicable,
     minimum,
     pessimistic,
     reading,
@@ -29,7 +30,7 @@ from steelyard.rewards.mathematics import math_correct
 from steelyard.rewards.overlap import bleu, bleuberi, rouge
 from steelyard.rewards.priority import gated
 from steelyard.rewards.schedules import cosine, linear, piecewise, scheduled, schedules
-from steelyard.rewards.shaping import length_bonus, overlong_penalty, repeats
+from steelyard.rewards.shaping import length_bonus, length_in_band, overlong_penalty, repeats
 from steelyard.rewards.text import (
     exact_match,
     fresh_words,
@@ -82,9 +83,11 @@ __all__ = [
     "json_valid",
     "language_is",
     "length_bonus",
+    "length_in_band",
     "linear",
     "log_tamed",
     "math_correct",
+    "mean_applicable",
     "minimum",
     "normalised",
     "normalised_match",
@@ -96,6 +99,7 @@ __all__ = [
     "quotes_found",
     "ranked",
     "reading",
+    "relative_to_best",
     "repeats",
     "repetition_penalty",
     "rescaled",

@@ -90,6 +90,28 @@ def harmonic_mean(*rewards: Expression | float) -> Expression:
     return Combination(name, rewards, combine)
 
 
+def mean_applicable(*rewards: Expression | float) -> Expression:
+    """The mean of those rewards that apply to a row: Σ_{k applies} r_k / #{k applies}.
+
+    A reward does not apply where its status is `NOT_APPLICABLE`; a row to which none applies is not applicable itself.
+    A row that a reward failed to judge is NaN.
+
+    Source: sheet 45, R = (R_L + R_C) / 2, where an instruction may ask for no length or have no checklist.
+    """
+
+    def combine(_: Rollouts, scores: list[Scores]) -> Scores:
+        applies = np.stack([score.status != Status.NOT_APPLICABLE for score in scores])
+        values, count = np.where(applies, stacked(scores), 0.0), applies.sum(axis=0)
+        mean = np.where(count > 0, values.sum(axis=0) / np.maximum(count, 1), np.nan)
+        counted = [  # what does not apply to a row explains nothing, unless nothing applies
+            replace(score, values=np.where(count > 0, part, np.nan)) for score, part in zip(scores, values, strict=True)
+        ]
+        return joined(mean, counted, name=name)
+
+    name = call("mean_applicable", rewards)
+    return Combination(name, rewards, combine)
+
+
 def geometric_mean(*rewards: Expression | float) -> Expression:
     """(∏_k r_k)^{1/K} for r_k ≥ 0, row by row; 0 where one of them is 0: good only where all are. NaN stays NaN.
 
