@@ -20,6 +20,7 @@ from steelyard.rewards.code import code_tests
 from steelyard.rewards.consistency import Similarity, shared_words
 from steelyard.rewards.core import Expression
 from steelyard.rewards.evidence import evidence_chain
+from steelyard.rewards.flaws import first_error
 from steelyard.rewards.judges import judged_similarity, verified
 from steelyard.types import Judge, Policy, Sample, SteelyardError
 
@@ -33,7 +34,8 @@ class OwnTask:
     Reasonings are compared word by word (`shared_words`) unless a judge is asked.
 
     Args:
-        judge: compares reasonings (`steelyard.rewards.judges.judged_similarity`) or grades an agent's steps.
+        judge: compares reasonings (`steelyard.rewards.judges.judged_similarity`), grades an agent's steps, or reads
+            right answers for flaws.
         corpus: JSONL of passages, which an agent searches.
         instruction: what is put behind every prompt.
     """
@@ -108,6 +110,15 @@ class OwnTask:
             raise SteelyardError(f"this method {what} a judge; name one under `judge:`")
         return self.judge
 
+    @functools.cached_property
+    def flawed(self) -> Expression:
+        """Whether the way to an answer is wrong, by the judge.
+
+        Raises:
+            SteelyardError: where there is none.
+        """
+        return first_error(self._asked("has right answers read by"))
+
     @property
     def test_corruptions(self) -> OutdoorCorruptions:
         """All kinds at severity 3."""
@@ -152,8 +163,11 @@ class OwnTask:
         return self._rows[0].video is not None
 
     def measure(self, recipe: RecipeFor) -> Measure:
-        """PVRBench for clips; the recipe's own reward and its parts' sum for everything else."""
-        return pvr if self.of_videos else mean_rewards(reward=recipe(self).reward)
+        """PVRBench for clips; what the recipe is measured by, its own reward unless it says so, for everything else."""
+        if self.of_videos:
+            return pvr
+        made = recipe(self)
+        return mean_rewards(reward=made.measured or made.reward)
 
     @property
     def examples(self) -> Callable[[Any, Path, str, int], None] | None:

@@ -18,6 +18,7 @@ _SLUGS = (
     "paco-rl",
     "policy-cliff",
     "brme",
+    "fapo",
     "cream",
     "urlvr",
     "toolrl",

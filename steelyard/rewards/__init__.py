@@ -2,10 +2,12 @@
 
 from steelyard.rewards.aggregation import log_tamed, normalised, ranked, relative_to_best
 from steelyard.rewards.answers import correct, tags_in_order, think_format
+from steelyard.rewards.boxed import boxed_match
 from steelyard.rewards.choices import choice_correct
 from steelyard.rewards.citations import citation_f1, citation_precision, citation_recall, quotes_found, sentences_cited
 from steelyard.rewards.code import code_tests, output_tests
 from steelyard.rewards.combinators import (
+    asked_where,
     base_and_bonus,
     clip,
     geometric_mean,
@@ -21,6 +23,7 @@ from steelyard.rewards.combinators import (
 from steelyard.rewards.consistency import branch_alignment
 from steelyard.rewards.core import Expression, fill, gate, reward, score_one
 from steelyard.rewards.dense import calibrated, dense_tests, difficulty
+from steelyard.rewards.flaws import first_error, first_error_found, flaw_penalty
 from steelyard.rewards.form import json_valid, pattern_match, tag_format
 from steelyard.rewards.language import language_is, same_language
 from steelyard.rewards.mathematics import math_correct
@@ -48,9 +51,11 @@ from steelyard.rewards.tools import (
 
 __all__ = [
     "Expression",
+    "asked_where",
     "base_and_bonus",
     "bleu",
     "bleuberi",
+    "boxed_match",
     "branch_alignment",
     "calibrated",
     "choice_correct",
@@ -65,6 +70,9 @@ __all__ = [
     "difficulty",
     "exact_match",
     "fill",
+    "first_error",
+    "first_error_found",
+    "flaw_penalty",
     "fresh_words",
     "fuzzy_match",
     "gate",

@@ -12,6 +12,7 @@ from tests.golden.carr import carr
 from tests.golden.contrast_instructions import contrast_instructions
 from tests.golden.copo import copo
 from tests.golden.cream import cream
+from tests.golden.fapo import fapo
 from tests.golden.firm import firm
 from tests.golden.flow import densegrpo, flow_grpo, rlcm
 from tests.golden.g_ra import g_ra
@@ -47,6 +48,7 @@ ADAPTERS: dict[str, Adapter] = {
     "master-rm": master_rm,
     "paco-rl": paco_rl,
     "policy-cliff": policy_cliff,
+    "FAPO": fapo,
     "rova": rova,
     "rpo": rpo_case,
     "sarm": sarm,

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
+from steelyard.rewards.final_answers import closed_box
 from steelyard.rewards.judges.templates import QUALITIES
 from steelyard.types import Status, Verdict
 
@@ -168,6 +169,27 @@ def score_reader(low: float, high: float) -> Parse:
         return _read_score(text, low, high)
 
     return read
+
+
+_INDEX = re.compile(r"[+-]?\d{1,9}", re.ASCII)
+
+
+def parse_first_error(text: str | None, *, steps: int | None = None) -> Verdict:
+    r"""A critique that ends with the number of the first wrong step in a `\boxed{}`, from 0; −1: none is wrong.
+
+    The last box counts and holds a whole number and nothing else. No box, a box that was cut off, other contents, a
+    number below −1 or (where `steps` is given) none of 0…steps − 1: NaN with `UNPARSED`. No reply (None): `FAILED`.
+
+    Source: sheet 20; its released policy code evaluates the box as Python instead.
+    """
+    if text is None:
+        return Verdict(math.nan, Status.FAILED)
+    said = closed_box(text)
+    if said is None or not _INDEX.fullmatch(said):
+        return Verdict(math.nan, Status.UNPARSED, text)
+    index = int(said)
+    known = index >= -1 and (steps is None or index < steps)
+    return Verdict(float(index), Status.SCORED, text) if known else Verdict(math.nan, Status.UNPARSED, text)
 
 
 _SCORE_TAG = re.compile(r"<score>\s*([+-]?\d+(?:\.\d+)?)\s*</score>")

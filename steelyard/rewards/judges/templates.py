@@ -113,6 +113,14 @@ Judge each of `statements` by `pages` alone: it is supported where they say so, 
 only may be true or is true to your knowledge. Say first, in a sentence, what in the pages bears on it.
 Reply with one JSON object and nothing else: {{{{"statements": {{{{{{labels}}}}}}}}}}"""
 
+_CRITIQUE_SYSTEM = f"""You look for the first wrong step of a solution to a problem whose final answer is known.
+{_DATA_NOTE}
+`answer` is the right final answer; `steps` maps numbers, from 0, to the solution's steps in their order. A step is \
+wrong if it states something false, does not follow from what stands before, or leaves out what the conclusion needs: \
+a guess, a number from nowhere, a case never looked at. That the final answer is right does not make a step right.
+Go through the steps one by one. End with the number of the first wrong step in a box and nothing behind it, as in \
+\\boxed{{2}}; \\boxed{{-1}} if no step is wrong."""
+
 HELPFUL = "A good response does what is asked, states nothing false, and is as clear and as short as it can be."
 """The standard that scores and comparisons are made by, unless the caller gives one."""
 
@@ -140,6 +148,15 @@ def step_prompt(standard: str, **fields: str) -> Prompt:
         fields: what is shown, by name (question, context, thought, query, …).
     """
     return _messages(_STEP_SYSTEM.format(standard=standard), fields)
+
+
+def critique_prompt(problem: str, answer: str, steps: Sequence[str]) -> Prompt:
+    """Chat messages that ask for the first wrong step of a solution; read with `parse_first_error`.
+
+    Source: sheet 20, "The judge". A judge that was trained on other words wants those: `first_error(judge, prompt=…)`.
+    """
+    fields = {"problem": problem, "answer": answer, "steps": {str(i): step for i, step in enumerate(steps)}}
+    return _messages(_CRITIQUE_SYSTEM, fields)
 
 
 def compare_prompt(question: str, a: str, b: str, *, standard: str = HELPFUL) -> Prompt:
