@@ -164,10 +164,15 @@ class Objective(Protocol):
 
 @dataclass(frozen=True)
 class Recipe:
-    """The parts of one method, put together."""
+    """The parts of one method, put together.
+
+    Attributes:
+        measured: what held-out rows are measured by, where the reward asks a judge that is kept for training.
+    """
 
     plan: Plan
     reward: Reward
     advantage: AdvantageTransform
     objective: Objective
     curriculum: Curriculum
+    measured: Reward | None = None

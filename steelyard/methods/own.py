@@ -19,7 +19,9 @@ from steelyard.rewards.answers import INSTRUCTION
 from steelyard.rewards.code import code_tests
 from steelyard.rewards.consistency import Similarity, shared_words
 from steelyard.rewards.core import Expression
-from steelyard.rewards.judges import judged_similarity
+from steelyard.rewards.evidence import evidence_chain
+from steelyard.rewards.flaws import first_error
+from steelyard.rewards.judges import judged_similarity, verified
 from steelyard.types import Judge, Policy, Sample, SteelyardError
 
 TEST_SHARE, VALIDATION_SHARE = 0.1, 0.05
@@ -32,7 +34,8 @@ class OwnTask:
     Reasonings are compared word by word (`shared_words`) unless a judge is asked.
 
     Args:
-        judge: compares reasonings (`steelyard.rewards.judges.judged_similarity`) or grades an agent's steps.
+        judge: compares reasonings (`steelyard.rewards.judges.judged_similarity`), grades an agent's steps, or reads
+            right answers for flaws.
         corpus: JSONL of passages, which an agent searches.
         instruction: what is put behind every prompt.
     """
@@ -73,9 +76,48 @@ class OwnTask:
         Raises:
             SteelyardError: where there is none.
         """
+        return judged_steps(self._asked("has every step graded by"), budget=self.budget)
+
+    @property
+    def verifier(self) -> Judge:
+        """Who is asked whether an item of a checklist is met.
+
+        Raises:
+            SteelyardError: where there is nobody.
+        """
+        return self._asked("has checklists verified by")
+
+    @functools.cached_property
+    def outcome(self) -> Expression:
+        """Whether an answer is right (1) or not (0), by the judge and the column `answer`.
+
+        Raises:
+            SteelyardError: where there is no judge.
+        """
+        return verified(self._asked("has answers verified by"))
+
+    @functools.cached_property
+    def evidence(self) -> Expression:
+        """How much of the chain of evidence an answer gives, by the judge and the columns `statements` and `opened`.
+
+        Raises:
+            SteelyardError: where there is no judge.
+        """
+        return evidence_chain(self._asked("has evidence checked by"))
+
+    def _asked(self, what: str) -> Judge:
         if self.judge is None:
-            raise SteelyardError("this method has every step graded by a judge; name one under `judge:`")
-        return judged_steps(self.judge, budget=self.budget)
+            raise SteelyardError(f"this method {what} a judge; name one under `judge:`")
+        return self.judge
+
+    @functools.cached_property
+    def flawed(self) -> Expression:
+        """Whether the way to an answer is wrong, by the judge.
+
+        Raises:
+            SteelyardError: where there is none.
+        """
+        return first_error(self._asked("has right answers read by"))
 
     @property
     def test_corruptions(self) -> OutdoorCorruptions:
@@ -121,8 +163,11 @@ class OwnTask:
         return self._rows[0].video is not None
 
     def measure(self, recipe: RecipeFor) -> Measure:
-        """PVRBench for clips; the recipe's own reward and its parts' sum for everything else."""
-        return pvr if self.of_videos else mean_rewards(reward=recipe(self).reward)
+        """PVRBench for clips; what the recipe is measured by, its own reward unless it says so, for everything else."""
+        if self.of_videos:
+            return pvr
+        made = recipe(self)
+        return mean_rewards(reward=made.measured or made.reward)
 
     @property
     def examples(self) -> Callable[[Any, Path, str, int], None] | None:

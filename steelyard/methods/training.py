@@ -140,5 +140,6 @@ def _evaluation(file: TrainFile, setting: Setting, method: Method) -> Evaluate |
     assert isinstance(setting, OwnTask)
     if setting.of_videos:
         return validation(rows, setting.corruptions, draws=1)
-    reward = mean_of(rows, recipe_of(method)(setting).reward)
+    recipe = recipe_of(method)(setting)
+    reward = mean_of(rows, recipe.measured or recipe.reward)
     return lambda policy: {"reward": reward(policy)}

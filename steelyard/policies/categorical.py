@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 
@@ -43,11 +44,16 @@ class TabularNet(nn.Module):
     Args:
         prompts: how many there are.
         vocabularies: the number of words of every step.
+        shared: steps whose softmax is one for all prompts, W/√prompts: a step of plain gradient descent then moves it
+            by the mean of what the prompts ask for, and a prompt's own by what that prompt asks for.
     """
 
-    def __init__(self, prompts: int, vocabularies: Sequence[int]) -> None:
+    def __init__(self, prompts: int, vocabularies: Sequence[int], *, shared: Sequence[int] = ()) -> None:
         super().__init__()
-        self.tables = nn.ParameterList(nn.Parameter(torch.zeros(prompts, size)) for size in vocabularies)
+        self.prompts, self.shared = prompts, frozenset(shared)
+        rows = [1 if step in shared else prompts for step in range(len(vocabularies))]
+        sizes = zip(rows, vocabularies, strict=True)
+        self.tables = nn.ParameterList(nn.Parameter(torch.zeros(*size)) for size in sizes)
 
     def encoder(self, observation: Tensor) -> Tensor:
         """int64 [B]: the prompts' numbers."""
@@ -55,7 +61,8 @@ class TabularNet(nn.Module):
 
     def logits(self, encoded: Tensor, tokens: Tensor, step: int) -> Tensor:
         """[B, V_step]; what was said before changes nothing."""
-        return self.tables[step][encoded]
+        table = self.tables[step]
+        return table[encoded] if step not in self.shared else table.expand(len(encoded), -1) / math.sqrt(self.prompts)
 
 
 class LinearNet(nn.Module):

@@ -1,16 +1,19 @@
 """What judges: the reward algebra and the rewards made with it."""
 
-from steelyard.rewards.aggregation import log_tamed, normalised, ranked
+from steelyard.rewards.aggregation import log_tamed, normalised, ranked, relative_to_best
 from steelyard.rewards.answers import correct, tags_in_order, think_format
+from steelyard.rewards.boxed import boxed_match
 from steelyard.rewards.choices import choice_correct
 from steelyard.rewards.citations import citation_f1, citation_precision, citation_recall, quotes_found, sentences_cited
 from steelyard.rewards.code import code_tests, output_tests
 from steelyard.rewards.combinators import (
+    asked_where,
     base_and_bonus,
     clip,
     geometric_mean,
     harmonic_mean,
     hybrid,
+    mean_applicable,
     minimum,
     pessimistic,
     reading,
@@ -20,13 +23,14 @@ from steelyard.rewards.combinators import (
 from steelyard.rewards.consistency import branch_alignment
 from steelyard.rewards.core import Expression, fill, gate, reward, score_one
 from steelyard.rewards.dense import calibrated, dense_tests, difficulty
+from steelyard.rewards.flaws import first_error, first_error_found, flaw_penalty
 from steelyard.rewards.form import json_valid, pattern_match, tag_format
 from steelyard.rewards.language import language_is, same_language
 from steelyard.rewards.mathematics import math_correct
 from steelyard.rewards.overlap import bleu, bleuberi, rouge
 from steelyard.rewards.priority import gated
 from steelyard.rewards.schedules import cosine, linear, piecewise, scheduled, schedules
-from steelyard.rewards.shaping import length_bonus, overlong_penalty, repeats
+from steelyard.rewards.shaping import length_bonus, length_in_band, overlong_penalty, repeats
 from steelyard.rewards.text import (
     exact_match,
     fresh_words,
@@ -47,9 +51,11 @@ from steelyard.rewards.tools import (
 
 __all__ = [
     "Expression",
+    "asked_where",
     "base_and_bonus",
     "bleu",
     "bleuberi",
+    "boxed_match",
     "branch_alignment",
     "calibrated",
     "choice_correct",
@@ -64,6 +70,9 @@ __all__ = [
     "difficulty",
     "exact_match",
     "fill",
+    "first_error",
+    "first_error_found",
+    "flaw_penalty",
     "fresh_words",
     "fuzzy_match",
     "gate",
@@ -74,9 +83,11 @@ __all__ = [
     "json_valid",
     "language_is",
     "length_bonus",
+    "length_in_band",
     "linear",
     "log_tamed",
     "math_correct",
+    "mean_applicable",
     "minimum",
     "normalised",
     "normalised_match",
@@ -88,6 +99,7 @@ __all__ = [
     "quotes_found",
     "ranked",
     "reading",
+    "relative_to_best",
     "repeats",
     "repetition_penalty",
     "rescaled",

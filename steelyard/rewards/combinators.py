@@ -90,6 +90,28 @@ def harmonic_mean(*rewards: Expression | float) -> Expression:
     return Combination(name, rewards, combine)
 
 
+def mean_applicable(*rewards: Expression | float) -> Expression:
+    """The mean of those rewards that apply to a row: Σ_{k applies} r_k / #{k applies}.
+
+    A reward does not apply where its status is `NOT_APPLICABLE`; a row to which none applies is not applicable itself.
+    A row that a reward failed to judge is NaN.
+
+    Source: sheet 45, R = (R_L + R_C) / 2, where an instruction may ask for no length or have no checklist.
+    """
+
+    def combine(_: Rollouts, scores: list[Scores]) -> Scores:
+        applies = np.stack([score.status != Status.NOT_APPLICABLE for score in scores])
+        values, count = np.where(applies, stacked(scores), 0.0), applies.sum(axis=0)
+        mean = np.where(count > 0, values.sum(axis=0) / np.maximum(count, 1), np.nan)
+        counted = [  # what does not apply to a row explains nothing, unless nothing applies
+            replace(score, values=np.where(count > 0, part, np.nan)) for score, part in zip(scores, values, strict=True)
+        ]
+        return joined(mean, counted, name=name)
+
+    name = call("mean_applicable", rewards)
+    return Combination(name, rewards, combine)
+
+
 def geometric_mean(*rewards: Expression | float) -> Expression:
     """(∏_k r_k)^{1/K} for r_k ≥ 0, row by row; 0 where one of them is 0: good only where all are. NaN stays NaN.
 
@@ -270,6 +292,66 @@ class Vector(Combination):
     def matrix(self, scores: Scores) -> Array:
         """float32 [N, K]: the objectives in their order, from scores that this reward gave."""
         return np.stack([scores.parts[name] for name in self.names], axis=1)
+
+
+class AskedWhere(Expression):
+    """See `asked_where`."""
+
+    def __init__(self, reward: Expression, by: Expression, above: float, otherwise: float) -> None:
+        self.reward, self.by = reward, by
+        self.above = _check_finite(above, "the threshold of asked_where")
+        self.otherwise = _check_finite(otherwise, "the number that asked_where gives elsewhere")
+        self.name = call("asked_where", [reward], by=by, above=float(above), otherwise=float(otherwise) or None)
+
+    @property
+    def operands(self) -> tuple[Expression, ...]:
+        """One level down."""
+        return self.reward, self.by
+
+    def _compute(self, rollouts: Rollouts, memo: Memo) -> Scores:
+        by = self.by._evaluate(rollouts, memo)
+        asked = laid(self.reward, rollouts, by.values > self.above, otherwise=self.otherwise)
+        assert by.status is not None and asked.status is not None
+        unknown = np.isnan(by.values)
+        asked.values[unknown] = np.nan
+        status = np.where(unknown, by.status, asked.status)
+        parts = with_parts(Scores(by.values, parts=by.parts), asked.parts).parts
+        return Scores(asked.values, status, asked.steps, asked.confidence, parts, {**by.seconds, **asked.seconds})
+
+
+def asked_where(
+    reward: Expression | float, *, by: Expression | float, above: float = 0.5, otherwise: float = 0.0
+) -> Expression:
+    """r where by > above, else `otherwise`; as `gate`, but only the rows behind an open gate are put to r at all.
+
+    For a judge that costs more than the gate. A row whose gate could not be judged is NaN and is not asked about. A
+    reward that looks at groups sees them without the rows that are left out. Those have NaN in the reward's parts.
+
+    Source: sheet 20, whose judge reads right answers only.
+    """
+    return AskedWhere(as_reward(reward), as_reward(by), above, otherwise)
+
+
+def laid(reward: Expression, rollouts: Rollouts, asked: Array, *, otherwise: float = 0.0) -> Scores:
+    """A reward's scores of the rows `asked` bool [N]; `otherwise`, SCORED, with NaN in every part, elsewhere."""
+    rows = np.flatnonzero(asked)
+    scores = reward(rollouts.take(rows)) if len(rows) else Scores(np.zeros(0, np.float32))
+
+    def spread(values: Array, fill: float) -> Array:
+        array = np.full((len(rollouts), *values.shape[1:]), fill, values.dtype)
+        array[rows] = values
+        return array
+
+    some = lambda values: None if values is None else spread(values, np.nan)  # noqa: E731
+    assert scores.status is not None
+    return Scores(
+        spread(scores.values, otherwise),
+        spread(scores.status, Status.SCORED),
+        some(scores.steps),
+        some(scores.confidence),
+        {name: spread(part, np.nan) for name, part in scores.parts.items()},
+        {name: spread(seconds, 0.0) for name, seconds in scores.seconds.items()},
+    )
 
 
 def vector(*, weights: Mapping[str, float] | None = None, **rewards: Expression | float) -> Vector:

@@ -87,6 +87,15 @@ def _boxes_from_the_end(text: str) -> Iterator[tuple[int, str, int]]:
         end = start
 
 
+def closed_box(text: str) -> str | None:
+    r"""What stands in the last `\boxed{…}`; None without one, and where it was opened and never closed.
+
+    Unlike `last_box` it never goes back to an earlier box, so that a text that was cut off has no answer.
+    """
+    found, end = last_box(text)
+    return found if end > text.rfind("\\boxed{") else None
+
+
 def _closing(text: str, start: int) -> int:
     """Where the brace that opens at `start` closes, within `TAIL` characters; −1 if it does not."""
     depth = 0

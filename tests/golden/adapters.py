@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from tests.golden.ace_rl import ace_rl
 from tests.golden.bleuberi import bleuberi_case
 from tests.golden.brme import brme
+from tests.golden.carr import carr
 from tests.golden.contrast_instructions import contrast_instructions
 from tests.golden.copo import copo
 from tests.golden.cream import cream
+from tests.golden.fapo import fapo
 from tests.golden.firm import firm
 from tests.golden.flow import densegrpo, flow_grpo, rlcm
 from tests.golden.g_ra import g_ra
@@ -29,6 +32,7 @@ from tests.golden.verpo import verpo
 Adapter = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]
 
 ADAPTERS: dict[str, Adapter] = {
+    "ace-rl": ace_rl,
     "RLPR": rlpr,
     "Unlikeliness reward (rank-penalised GRPO)": unlikeliness,
     "firm": firm,
@@ -36,6 +40,7 @@ ADAPTERS: dict[str, Adapter] = {
     "densegrpo": densegrpo,
     "rlcm": rlcm,
     "copo": copo,
+    "carr": carr,
     "brme": brme,
     "contrast-instructions": contrast_instructions,
     "cream": cream,
@@ -43,6 +48,7 @@ ADAPTERS: dict[str, Adapter] = {
     "master-rm": master_rm,
     "paco-rl": paco_rl,
     "policy-cliff": policy_cliff,
+    "FAPO": fapo,
     "rova": rova,
     "rpo": rpo_case,
     "sarm": sarm,

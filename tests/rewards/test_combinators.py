@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steelyard.rewards import (
+    asked_where,
     base_and_bonus,
     clip,
     fill,
@@ -255,6 +256,30 @@ def test_a_reward_can_read_another_column() -> None:
         both(rows(1, answer=[1.0]))
     with pytest.raises(SteelyardError, match="renames nothing"):
         reading(mark)
+
+
+def test_only_rows_behind_an_open_gate_are_asked_about() -> None:
+    asked = []
+
+    @reward
+    def dear(score: float) -> float:
+        asked.append(score)
+        return 10 * score
+
+    @reward
+    def open_(gate_: float) -> float:
+        return gate_
+
+    columns = {"score": [0.1, 0.2, 0.3, 0.4], "gate_": [1.0, 0.0, math.nan, 0.6]}
+    part = asked_where(dear, by=open_, otherwise=-2)
+    scores = part(Rollouts([Sample("s", "p")] * 4, [""] * 4, columns=columns))
+    assert asked == [0.1, 0.4] and repr(part) == "asked_where(dear, by=open_, above=0.5, otherwise=-2)"
+    np.testing.assert_allclose(scores.values, [1, -2, np.nan, 4])
+    assert scores.status.tolist() == [Status.SCORED, Status.SCORED, Status.FAILED, Status.SCORED]
+    np.testing.assert_allclose(scores.parts["dear"], [1, np.nan, np.nan, 4])
+    np.testing.assert_allclose(scores.parts["open_"], columns["gate_"])
+    shut = part(Rollouts([Sample("s", "p")], [""], columns={"score": [1.0], "gate_": [0.0]}))
+    assert shut.values.tolist() == [-2] and len(asked) == 2
 
 
 def test_confidence_passes_through_what_is_put_together() -> None:

@@ -8,6 +8,7 @@ from steelyard.rewards.judges.limits import RateLimit
 from steelyard.rewards.judges.local import LocalJudge
 from steelyard.rewards.judges.parsing import (
     Quality,
+    parse_first_error,
     parse_one_word,
     parse_quality,
     parse_score,
@@ -25,6 +26,7 @@ from steelyard.rewards.judges.similarity import judged_similarity
 from steelyard.rewards.judges.templates import (
     QUALITIES,
     compare_prompt,
+    critique_prompt,
     quality_prompt,
     score_prompt,
     similarity_prompt,
@@ -51,11 +53,13 @@ __all__ = [
     "compare",
     "compare_criteria",
     "compare_prompt",
+    "critique_prompt",
     "first_sentence",
     "guarded",
     "is_content_free",
     "judged",
     "judged_similarity",
+    "parse_first_error",
     "parse_one_word",
     "parse_quality",
     "parse_score",

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from steelyard.rewards.combinators import call, with_parts
+from steelyard.rewards.combinators import call, laid, with_parts
 from steelyard.rewards.core import Expression, Memo, as_reward
-from steelyard.types import Array, Rollouts, Scores, SteelyardError
+from steelyard.types import Rollouts, Scores, SteelyardError
 
 MASTER_KEYS = (
     " ",
@@ -72,10 +72,7 @@ class Guarded(Expression):
 
     def _compute(self, rollouts: Rollouts, memo: Memo) -> Scores:
         empty = np.asarray([self._refuses(text, row) for row, text in enumerate(rollouts.completions)], bool)
-        rows = np.flatnonzero(~empty)
-        scores = self.reward(rollouts.take(rows)) if len(rows) else Scores(np.zeros(0, np.float32))
-        spread = _spread(scores, rows, len(rollouts))
-        return with_parts(spread, {"guarded/refused": empty.astype(np.float32)})
+        return with_parts(laid(self.reward, rollouts, ~empty), {"guarded/refused": empty.astype(np.float32)})
 
     def _refuses(self, response: object, row: int) -> bool:
         if not isinstance(response, str):
@@ -96,23 +93,3 @@ def guarded(reward: Expression | float, *, openers: Sequence[str] = ()) -> Guard
     Source: sheet 47, recommended guard.
     """
     return Guarded(as_reward(reward), openers)
-
-
-def _spread(scores: Scores, rows: Array, count: int) -> Scores:
-    """Scores of some rows laid onto all: 0 and SCORED where they are not."""
-
-    def laid(values: Array, fill: float) -> Array:
-        array = np.full((count, *values.shape[1:]), fill, values.dtype)
-        array[rows] = values
-        return array
-
-    some = lambda values: None if values is None else laid(values, np.nan)  # noqa: E731
-    assert scores.status is not None
-    return Scores(
-        laid(scores.values, 0.0),
-        laid(scores.status, 0),
-        some(scores.steps),
-        some(scores.confidence),
-        {name: laid(part, np.nan) for name, part in scores.parts.items()},
-        {name: laid(seconds, 0.0) for name, seconds in scores.seconds.items()},
-    )

@@ -10,7 +10,7 @@ import numpy as np
 
 from steelyard.rewards.core import BatchReward
 from steelyard.rewards.judges.pictures import image_part
-from steelyard.rewards.judges.scoring import WeighingJudge, _name, named_reward, share_of_first, texts_of
+from steelyard.rewards.judges.scoring import WeighingJudge, judge_name, named_reward, share_of_first, texts_of
 from steelyard.rewards.judges.templates import _DATA_NOTE, with_pictures
 from steelyard.types import Array, Prompt, Rollouts, Scores, SteelyardError
 
@@ -93,7 +93,7 @@ def set_consistent(
         means = np.add.reduceat(shares, starts).reshape(len(sets), len(asked)) / pairs[:, None]
         return _by_dimension(means, questions)
 
-    return named_reward(score, "consistent", f"set_consistent({_name(judge)!r})")
+    return named_reward(score, "consistent", f"set_consistent({judge_name(judge)!r})")
 
 
 def _by_dimension(means: Array, questions: Mapping[str, Sequence[str]]) -> Scores:
@@ -133,7 +133,7 @@ def _edit(name: str, question: str, judge: WeighingJudge, source: str, instructi
         prompts = [pair_prompt(question, before, after, theme=text) for before, after, text in rows]
         return Scores(share_of_first(judge.probabilities(prompts, YES_NO)))
 
-    return named_reward(score, name, f"{name}({_name(judge)!r})")
+    return named_reward(score, name, f"{name}({judge_name(judge)!r})")
 
 
 def _check_weighing(judge: Any) -> None:

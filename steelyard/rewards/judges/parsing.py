@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
+from steelyard.rewards.final_answers import closed_box
 from steelyard.rewards.judges.templates import QUALITIES
 from steelyard.types import Status, Verdict
 
@@ -170,6 +171,27 @@ def score_reader(low: float, high: float) -> Parse:
     return read
 
 
+_INDEX = re.compile(r"[+-]?\d{1,9}", re.ASCII)
+
+
+def parse_first_error(text: str | None, *, steps: int | None = None) -> Verdict:
+    r"""A critique that ends with the number of the first wrong step in a `\boxed{}`, from 0; −1: none is wrong.
+
+    The last box counts and holds a whole number and nothing else. No box, a box that was cut off, other contents, a
+    number below −1 or (where `steps` is given) none of 0…steps − 1: NaN with `UNPARSED`. No reply (None): `FAILED`.
+
+    Source: sheet 20; its released policy code evaluates the box as Python instead.
+    """
+    if text is None:
+        return Verdict(math.nan, Status.FAILED)
+    said = closed_box(text)
+    if said is None or not _INDEX.fullmatch(said):
+        return Verdict(math.nan, Status.UNPARSED, text)
+    index = int(said)
+    known = index >= -1 and (steps is None or index < steps)
+    return Verdict(float(index), Status.SCORED, text) if known else Verdict(math.nan, Status.UNPARSED, text)
+
+
 _SCORE_TAG = re.compile(r"<score>\s*([+-]?\d+(?:\.\d+)?)\s*</score>")
 _RELEASED_TAG = re.compile(r"<score>\s*(-?\d+\.?\d*)\s*</score>")
 _RELEASED_NUMBER = r"-?\d+\.?\d*"
@@ -280,3 +302,38 @@ def parse_labels(text: str | None, criteria: Mapping[str, Sequence[str]]) -> dic
 def _label(said: Any, labels: Sequence[str]) -> str | None:
     known = {label.lower(): label for label in labels}
     return known.get(said.strip().lower()) if isinstance(said, str) else None
+
+
+def parse_entities(text: str | None, names: Sequence[str]) -> dict[str, str | None] | None:
+    """Names of exactly these entities, strictly: one JSON object whose `entities` maps each to a text or null.
+
+    A blank text, and the words "null" and "none", are no names: such a reply is None, as is any other form.
+
+    Source: sheet 56.
+    """
+    said = (json_object(text or "") or {}).get("entities")
+    return said if is_entities(said, names) else None
+
+
+def is_entities(said: Any, names: Sequence[str]) -> bool:
+    """Whether this maps exactly these names to a text or None; see `parse_entities`."""
+    if not isinstance(said, dict) or set(said) != set(names):
+        return False
+    texts = [value for value in said.values() if value is not None]
+    return all(isinstance(value, str) and value.strip().lower() not in ("", "null", "none") for value in texts)
+
+
+def parse_support(text: str | None, labels: Sequence[str]) -> dict[str, bool] | None:
+    """Whether each of exactly these labels is supported: one JSON object `statements`; None for any other form.
+
+    Source: sheet 56.
+    """
+    said = (json_object(text or "") or {}).get("statements")
+    if not isinstance(said, dict) or set(said) != set(labels):
+        return None
+    flags: dict[str, bool] = {
+        label: entry["supported"]
+        for label, entry in said.items()
+        if isinstance(entry, dict) and isinstance(entry.get("supported"), bool)
+    }
+    return flags if len(flags) == len(said) else None

@@ -13,7 +13,7 @@ from steelyard.rewards.core import BatchReward
 from steelyard.rewards.judges.asking import read_verdicts
 from steelyard.rewards.judges.marks import parse_boxed_mark, parse_mark, parse_three_marks
 from steelyard.rewards.judges.parsing import Parse
-from steelyard.rewards.judges.scoring import _name, named_reward, scores_of, texts_of
+from steelyard.rewards.judges.scoring import judge_name, named_reward, scores_of, texts_of
 from steelyard.rewards.judges.templates import _DATA_NOTE, with_pictures
 from steelyard.types import Array, Judge, Prompt, Rollouts, Scores, SteelyardError
 
@@ -155,7 +155,7 @@ def _edit_marks(
         prompts = [ask(text, *pair, differences=report) for text, pair, report in rows]
         return _read(judge, prompts, parse_mark)
 
-    return named_reward(score, name, f"{name}({_name(judge)!r})")
+    return named_reward(score, name, f"{name}({judge_name(judge)!r})")
 
 
 def image_aligned(judge: Judge, *, planner: Judge | None = None, prompt: str = "prompt") -> BatchReward:
@@ -177,7 +177,7 @@ def image_aligned(judge: Judge, *, planner: Judge | None = None, prompt: str = "
         rows = zip(asked, rollouts.completions, strict=True)
         return _read(judge, [alignment_prompt(text, image, plan=plans[text]) for text, image in rows], parse_boxed_mark)
 
-    return named_reward(score, "aligned", f"aligned({_name(judge)!r})")
+    return named_reward(score, "aligned", f"aligned({judge_name(judge)!r})")
 
 
 def image_quality(judge: Judge) -> BatchReward:
@@ -186,7 +186,7 @@ def image_quality(judge: Judge) -> BatchReward:
     def score(rollouts: Rollouts) -> Scores:
         return _read(judge, [image_quality_prompt(image) for image in rollouts.completions], parse_three_marks)
 
-    return named_reward(score, "quality", f"quality({_name(judge)!r})")
+    return named_reward(score, "quality", f"quality({judge_name(judge)!r})")
 
 
 def _read(judge: Judge, prompts: Sequence[Prompt], parse: Parse) -> Scores:

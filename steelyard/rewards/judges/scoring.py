@@ -51,7 +51,7 @@ def judged(
         prompts = [prompt(*row) for row in zip(questions, completions, strict=True)]
         return scores_of(read_verdicts(judge, prompts, read))
 
-    return named_reward(score, name, f"{name}({_name(judge)!r})")
+    return named_reward(score, name, f"{name}({judge_name(judge)!r})")
 
 
 def verified(
@@ -78,7 +78,7 @@ def verified(
         columns = (texts_of(rollouts, column) for column in (question, reference, "completion"))
         return scores_of(verify(judge, *columns, prompt=prompt, parse=parse))
 
-    return named_reward(score, name, f"{name}({_name(judge)!r})")
+    return named_reward(score, name, f"{name}({judge_name(judge)!r})")
 
 
 def believed(
@@ -108,7 +108,7 @@ def believed(
         both = judge.probabilities([prompt(*row) for row in zip(*columns, strict=True)], answers)
         return Scores(share_of_first(both), parts={f"{name}/mass": both.sum(axis=1).astype(np.float32)})
 
-    return named_reward(score, name, f"{name}({_name(judge)!r})")
+    return named_reward(score, name, f"{name}({judge_name(judge)!r})")
 
 
 def share_of_first(probabilities: Array) -> Array:
@@ -134,7 +134,7 @@ def preferred(
         columns = (texts_of(rollouts, column) for column in (question, "completion", against))
         return scores_of(compare(judge, *columns, prompt=prompt))
 
-    return named_reward(score, name, f"{name}({_name(judge)!r}, against={against!r})")
+    return named_reward(score, name, f"{name}({judge_name(judge)!r}, against={against!r})")
 
 
 def preferred_in_group(
@@ -152,7 +152,7 @@ def preferred_in_group(
         sides = ([questions[i] for i, _ in pairs], [texts[i] for i, _ in pairs], [texts[j] for _, j in pairs])
         return _round_robin(pairs, compare(judge, *sides, prompt=prompt), len(rollouts))
 
-    return named_reward(score, name, f"{name}({_name(judge)!r})")
+    return named_reward(score, name, f"{name}({judge_name(judge)!r})")
 
 
 def _pairs(group: Array) -> list[tuple[int, int]]:
@@ -211,5 +211,6 @@ def named_reward(score: Callable[[Rollouts], Scores], base: str, shown: str) -> 
     return reward
 
 
-def _name(judge: Judge) -> str:
+def judge_name(judge: Judge) -> str:
+    """How logs call a judge."""
     return str(getattr(judge, "name", type(judge).__name__))
