@@ -55,7 +55,7 @@ def _trained_on(setting: Marked, reward: Expression, *links: AdvantageTransform)
 
 def firm(setting: Marked, *, constant: float = 0.6) -> Recipe:
     """Execution times (0.6 + 0.4 consistency), marks over 5. Image generation takes `constant=0.4`."""
-    base, bonus = 0.2 * setting.execution, 0.2 * setting.consistency
+    base, bonus = 0.2 * wanted(setting, "execution"), 0.2 * wanted(setting, "consistency")
     return _trained_on(setting, base_and_bonus(base, bonus, constant=constant))
 
 

@@ -20,13 +20,13 @@ from steelyard.worlds.eight_modes import EightModes, distance_to_modes
 DRAWS = 512
 
 
-def wanted(setting: Any) -> Reward:
-    """The reward of a setting.
+def wanted(setting: Any, part: str = "reward") -> Any:
+    """The reward of a setting, or another part that a recipe for images needs of it.
 
     Raises:
         SteelyardError: for a setting that has none, as a table of texts.
     """
-    found: Reward | None = getattr(setting, "reward", None)
+    found = getattr(setting, part, None)
     if found is None:
         raise SteelyardError("this method makes images: `--model` and `--data` are for texts; see docs/images.md")
     return found

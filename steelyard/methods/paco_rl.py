@@ -14,6 +14,7 @@ from steelyard.learn.plans import groups
 from steelyard.learn.recipe import AdvantageTransform, Recipe
 from steelyard.methods.arms import mean_rewards
 from steelyard.methods.core import Card, Claim, Experiment, Method, Setting
+from steelyard.methods.generation import wanted
 from steelyard.methods.unlikeliness import no_row
 from steelyard.rewards.aggregation import Threshold, log_tamed, normalised
 from steelyard.rewards.core import Expression
@@ -41,7 +42,7 @@ def _trained_on(setting: Setting, reward: Expression, epsilon: float, *links: Ad
 
 def paco_rl(setting: SeveralRewards, *, threshold: Threshold = "mean", epsilon: float = 1e-4) -> Recipe:
     """Rewards whose relative spread is above the threshold become log(1 + r); then the sum, scaled in its group."""
-    return _trained_on(setting, log_tamed(*setting.rewards, threshold=threshold), epsilon)
+    return _trained_on(setting, log_tamed(*wanted(setting, "rewards"), threshold=threshold), epsilon)
 
 
 def summed(setting: SeveralRewards, *, epsilon: float = 1e-4) -> Recipe:

@@ -176,12 +176,13 @@ def test_the_shipped_networks_know_the_modes():
         assert (np.bincount(nearest, minlength=8) > 512 / 24).all()
 
 
-def test_texts_of_ones_own_are_refused_with_a_sentence(tmp_path):
+@pytest.mark.parametrize("slug", ["flow-grpo", "firm", "paco-rl"])
+def test_texts_of_ones_own_are_refused_with_a_sentence(tmp_path, slug):
     from steelyard.methods.study import run_study
 
     (tmp_path / "mine.jsonl").write_text('{"id": "1", "prompt": "a lamp"}\n')
     with pytest.raises(SteelyardError, match="makes images"):
-        run_study("flow-grpo", out=tmp_path / "out", model="somebody/sd3", data=tmp_path / "mine.jsonl")
+        run_study(slug, out=tmp_path / "out", model="somebody/sd3", data=tmp_path / "mine.jsonl")
 
 
 def test_the_page_shows_samples_of_every_arm_beside_each_other(tmp_path):
