@@ -5,7 +5,7 @@
 Rows are the GSM8K solutions in ../shared/data where they are present (the first ones twice, to make 3,000), else made
 ones; multiple choice is made of the same questions. The area under the curve is compared with scipy's Mann-Whitney U on
 the same scores. False alarms are warnings and critical findings for rewards that are right: over seeds, and over draws
-of fewer rows.
+of fewer rows; where all that is said is that the rows are too few to tell, the audit is undecided.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from steelyard.types import Rollouts
 from tests.audits import planted
 
 DATA = Path(__file__).parents[1].parent / "shared" / "data" / "gsm8k-model-solutions.jsonl.gz"
+TOO_LITTLE = "too little could be asked"
 ROWS, ROUNDS, SEEDS = 3000, 3, 10
 
 
@@ -64,16 +65,20 @@ def alarms(name: str, judge: Expression, table: list[dict[str, Any]], size: int)
     """How many of the audits of draws of whole questions raise a warning or more for a reward that is right."""
     questions = sorted({row["question"] for row in table})
     raised: list[str] = []
+    undecided = 0
     for seed in range(SEEDS):
         drawn = set(np.random.default_rng(seed).permutation(questions)[: size // 4].tolist())
         result = audit(judge, labelled_rollouts([row for row in table if row["question"] in drawn]), seed=seed)
-        raised += [finding.name for finding in result.findings if finding.severity > Severity.NOTE][:1]
+        names = [finding.name for finding in result.findings if finding.severity > Severity.NOTE]
+        undecided += names == [TOO_LITTLE]
+        raised += [name for name in names if name != TOO_LITTLE][:1]
     return {
         "honest reward": name,
         "rows": size,
         "audits": SEEDS,
         "false alarms": len(raised),
         "which": sorted(set(raised)),
+        "undecided": undecided,
     }
 
 

@@ -56,7 +56,7 @@ def test_all_commands_are_there() -> None:
         "audit", "run", "train", "evidence", "methods",
         "train-reward", "perturb video", "bench pvr", "watch", "report",
         "version",
-        "score", "serve", "try",
+        "score", "serve", "try", "collapse",
     }  # fmt: skip
 
 

@@ -181,13 +181,16 @@ def make_case(
     Raises:
         SteelyardError: as `audit`.
     """
-    start = time.perf_counter()
-    scores = _tolerant(reward)(rollouts)
-    seconds = time.perf_counter() - start
     labels = check_column(rollouts.column("label"), "label", len(rollouts)) if rollouts.has("label") else None
     if labels is not None and not np.isin(labels[np.isfinite(labels)], (0, 1)).all():
         raise SteelyardError("a label is neither 0 nor 1; give 1 for good rows, 0 for bad ones, None where unknown")
     judged: Any = gold(rollouts).values.astype(np.float64) if callable(gold) else gold
+    trusted = None if judged is None else check_column(judged, "gold", len(rollouts))
+    start = time.perf_counter()
+    scores = _tolerant(reward)(
+        rollouts
+    )  # only now: a reward may be slow or dear, and what is wrong above is told first
+    seconds = time.perf_counter() - start
     return Case(
         name=str(getattr(reward, "name", reward)),
         ask=_never_raising(reward),
@@ -199,7 +202,7 @@ def make_case(
         seconds=seconds,
         labels=labels if labels is not None and np.isfinite(labels).any() else None,
         pairs=_pairs(rollouts, labels),
-        gold=None if judged is None else check_column(judged, "gold", len(rollouts)),
+        gold=trusted,
         sample=_sample(rollouts.groups, sample, seed),
         seed=seed,
     )

@@ -19,6 +19,7 @@ from steelyard.cli import audit  # noqa: F401
 from steelyard.cli import bench  # noqa: F401
 from steelyard.cli import perturb  # noqa: F401
 from steelyard.cli import watch  # noqa: F401
+from steelyard.cli import collapse  # noqa: F401
 from steelyard.cli import report  # noqa: F401
 # isort: on
 

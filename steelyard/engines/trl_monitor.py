@@ -193,12 +193,13 @@ class TrlMonitor:
 
 
 def _joined_parts(calls: Calls) -> dict[str, Array]:
-    """Each part over the rows of all calls; a second part of a name gets a number."""
+    """Each part over the rows of all calls, NaN where a call had none; a second part of a name gets a number."""
     parts: dict[str, Array] = {}
     for made in calls:
-        for name in made[0].parts:
+        for name in dict.fromkeys(name for call in made for name in call.parts):
             free = next(n for n in (name, *(f"{name}#{k}" for k in range(2, 99))) if n not in parts)
-            parts[free] = np.concatenate([call.parts[name] for call in made])
+            unknown = [np.full(len(call.values), np.nan) for call in made]
+            parts[free] = np.concatenate([c.parts.get(name, nan) for c, nan in zip(made, unknown, strict=True)])
     return parts
 
 

@@ -132,21 +132,22 @@ def centre(*, by: GroupKey = PER_BRANCH, keep_single: bool = False) -> Advantage
     return Link(f"centre({', '.join(options)})", subtract)
 
 
-def scale(*, by: GroupKey = PER_BRANCH, ddof: int = 1, epsilon: float = 1e-4) -> AdvantageTransform:
-    """A_i / (s + ε), s the standard deviation of the counted rows of i's group (s = 1 where they are too few).
+def scale(*, by: GroupKey = PER_BRANCH, ddof: int = 1, epsilon: float = 1e-4, floor: float = 0.0) -> AdvantageTransform:
+    """A_i / (max(s, s₀) + ε), s the standard deviation of the counted rows of i's group (s = 1 where they are too few).
 
     Args:
         by: what makes a group: `group`, `branch`, or the name of a column.
         ddof: 1 divides by n − 1 (the usual code), 0 by n.
         epsilon: keeps an all-equal group at 0.
+        floor: s₀, which keeps it at 0 too where ε is 0 (sheet 15).
     """
 
     def divide(advantages: Advantages, rollouts: Rollouts, scores: Scores) -> Advantages:
         values, counted, group = rows_of(advantages, rollouts, by)
         std = np.nan_to_num(group_std(values, counted, group, ddof=ddof), nan=1.0)
-        return replace(advantages, values=values / (std[group] + epsilon))
+        return replace(advantages, values=values / (np.maximum(std, floor)[group] + epsilon))
 
-    return Link(f"scale(ddof={ddof}, epsilon={epsilon:g})", divide)
+    return Link(f"scale(ddof={ddof}, epsilon={epsilon:g}{f', floor={floor:g}' * (floor > 0)})", divide)
 
 
 def even(*, by: GroupKey = PER_BRANCH) -> AdvantageTransform:

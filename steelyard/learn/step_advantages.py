@@ -14,10 +14,13 @@ from steelyard.learn.recipe import AdvantageTransform
 from steelyard.types import PER_BRANCH, Advantages, Array, GroupKey, Rollouts, Scores, SteelyardError
 
 
-def scale_overall(*, epsilon: float = 1e-4) -> AdvantageTransform:
-    """A_i / (s + ε), s the population standard deviation of the REWARDS of all counted rows of the step.
+def scale_overall(*, epsilon: float = 1e-4, floor: float = 0.0) -> AdvantageTransform:
+    """A_i / (max(s, s₀) + ε), s the population standard deviation of the REWARDS of all counted rows of the step.
 
     Put it behind `centre()`: the mean stays the group's, the scale is everybody's (Flow-GRPO's `global_std`).
+
+    Args:
+        epsilon: keeps equal rewards at 0. floor: s₀, which keeps them there too where ε is 0 (sheet 15).
 
     Source: sheet 00.
     """
@@ -26,9 +29,9 @@ def scale_overall(*, epsilon: float = 1e-4) -> AdvantageTransform:
         values, counted, _ = rows_of(advantages, rollouts, ())
         rewards = scores.values.astype(np.float64)[counted]
         std = rewards.std() if len(rewards) else 1.0
-        return replace(advantages, values=values / (std + epsilon))
+        return replace(advantages, values=values / (max(std, floor) + epsilon))
 
-    return Link(f"scale_overall(epsilon={epsilon:g})", divide)
+    return Link(f"scale_overall(epsilon={epsilon:g}{f', floor={floor:g}' * (floor > 0)})", divide)
 
 
 def without_zeros() -> AdvantageTransform:

@@ -14,6 +14,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from steelyard.types import Array, Policy, Rollouts, Sample, SteelyardError
 
+TokenWeights = Callable[[torch.Tensor], torch.Tensor]
+"""A mask [N, T] to weights [N, T] of tokens, which sum to one."""
+
 
 class TeachablePolicy(Policy, Protocol):
     """A policy that can be shown what it should have written."""
@@ -52,6 +55,51 @@ def muon(module: torch.nn.Module, lr: float) -> list[torch.optim.Optimizer]:
     ]
 
 
+def tokens_alike(mask: torch.Tensor) -> torch.Tensor:
+    """Every token of the batch counts alike."""
+    return mask / mask.sum()
+
+
+def first_token(alpha: float) -> TokenWeights:
+    """Every row counts alike; α of it is its first token's, the others share 1 − α evenly.
+
+    L = −mean over rows of [α log p(y₀) + (1 − α)/(n − 1) Σ_{i≥1} log p(y_i)]; α = 1/n is plain likelihood. The only
+    token of a row has all of its weight, and a row without tokens counts nowhere.
+
+    Args:
+        alpha: α in [0, 1].
+
+    Raises:
+        SteelyardError: for another α.
+
+    Source: sheet 15 (PaCo-RL, arXiv 2512.04784), α = 0.1. Its code: `released_first_token_weights`.
+    """
+    if not 0 <= alpha <= 1:
+        raise SteelyardError(f"first_token({alpha}): the share of the first token must lie in [0, 1]")
+
+    def weigh(mask: torch.Tensor) -> torch.Tensor:
+        count = mask.sum(1, keepdim=True)
+        first = mask & (mask.cumsum(1) == 1)
+        rest = (1 - alpha) / (count - 1).clamp(min=1)
+        weights = torch.where(first, torch.where(count == 1, 1.0, alpha), torch.where(mask, rest, 0.0))
+        return weights / (count > 0).sum().clamp(min=1)
+
+    return weigh
+
+
+def released_first_token_weights(mask: torch.Tensor, alpha: float) -> torch.Tensor:
+    """What the released code multiplies tokens with before it divides by their number [N, T]; for comparison only.
+
+    α for the first token and n(1 − α)/(n − 1) for every other: the first one's share of the loss is α/n. In float32
+    the weight of an only token cancels to 0. Source: sheet 15, "Code versus paper".
+    """
+    shown = mask.float()
+    count = shown.sum(1, keepdim=True)
+    others = torch.ones_like(shown) * (count * (1.0 - alpha) / torch.clamp(count - 1, min=1e-8))
+    first = (mask & (mask.cumsum(1) == 1)).float()
+    return (others + first * (alpha - others)) * shown
+
+
 def supervised(
     policy: TeachablePolicy,
     samples: Sequence[Sample],
@@ -66,6 +114,7 @@ def supervised(
     warmup: int = 40,
     grad_clip: float = 1.0,
     optimisers: Callable[[torch.nn.Module, float], list[torch.optim.Optimizer]] = adamw,
+    weigh: TokenWeights = tokens_alike,
 ) -> list[float]:
     """Train a policy to write given completions: loss = −mean log-probability of their tokens, end token included.
 
@@ -82,6 +131,7 @@ def supervised(
         progress: draw a bar.
         warmup: steps. grad_clip: largest norm of the gradient.
         optimisers: `adamw`, `muon`, or any function of (module, lr).
+        weigh: what each token counts; `first_token(0.1)` for judges that say Yes or No first.
 
     Returns:
         The loss of every step in nats a token.
@@ -104,7 +154,7 @@ def supervised(
         for step, rows in enumerate(_batches(len(samples), steps, batch, generator)):
             chosen = [samples[int(row)] for row in rows]
             texts = [_solution(s) for s in chosen] if completions is None else [completions[int(row)] for row in rows]
-            losses.append(_step(policy, chosen, texts, updates, grad_clip))
+            losses.append(_step(policy, chosen, texts, updates, grad_clip, weigh))
             _log(folder, {"step": step, "loss": losses[-1], "lr": lr * schedule(step, steps, warmup)})
             for each in schedules:
                 each.step()
@@ -120,14 +170,19 @@ def schedule(step: int, steps: int, warmup: int) -> float:
 
 
 def _step(
-    policy: TeachablePolicy, samples: list[Sample], texts: list[str], updates: list[torch.optim.Optimizer], clip: float
+    policy: TeachablePolicy,
+    samples: list[Sample],
+    texts: list[str],
+    updates: list[torch.optim.Optimizer],
+    clip: float,
+    weigh: TokenWeights,
 ) -> float:
     rollouts = policy.encode(samples, texts)
     assert rollouts.actions is not None
     mask = torch.from_numpy(rollouts.actions.mask)
     logprobs = policy.logprobs(rollouts)
     mask = mask.to(logprobs.device)
-    loss = -(logprobs * mask).sum() / mask.sum()
+    loss = -(logprobs * weigh(mask)).sum()
     if not torch.isfinite(loss):
         raise SteelyardError(f"the loss of the batch from sample {samples[0].id!r} on is not finite; try a smaller lr")
     policy.module.zero_grad(set_to_none=True)

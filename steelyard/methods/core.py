@@ -212,6 +212,8 @@ class Method:
         evidence: its experiments.
         demos: experiments on larger worlds that `steelyard run` and `train` know, and `evidence` does not repeat.
         instruction: what is put behind every prompt of a person's own data.
+        probe: what a run is measured by on its way and at its end, made from labelled rows, where the recipe's own
+            reward would say nothing.
     """
 
     card: Card
@@ -219,6 +221,7 @@ class Method:
     evidence: Sequence[Experiment | Measurement] = ()
     demos: Sequence[Experiment] = ()
     instruction: str = ""
+    probe: Callable[[Sequence[Sample]], Callable[[Policy], dict[str, float]]] | None = None
 
     @property
     def trained(self) -> list[Experiment]:

@@ -19,7 +19,8 @@ from steelyard.rewards.answers import INSTRUCTION
 from steelyard.rewards.code import code_tests
 from steelyard.rewards.consistency import Similarity, shared_words
 from steelyard.rewards.core import Expression
-from steelyard.rewards.judges import judged_similarity
+from steelyard.rewards.evidence import evidence_chain
+from steelyard.rewards.judges import judged_similarity, verified
 from steelyard.types import Judge, Policy, Sample, SteelyardError
 
 TEST_SHARE, VALIDATION_SHARE = 0.1, 0.05
@@ -73,9 +74,39 @@ class OwnTask:
         Raises:
             SteelyardError: where there is none.
         """
+        return judged_steps(self._asked("has every step graded by"), budget=self.budget)
+
+    @property
+    def verifier(self) -> Judge:
+        """Who is asked whether an item of a checklist is met.
+
+        Raises:
+            SteelyardError: where there is nobody.
+        """
+        return self._asked("has checklists verified by")
+
+    @functools.cached_property
+    def outcome(self) -> Expression:
+        """Whether an answer is right (1) or not (0), by the judge and the column `answer`.
+
+        Raises:
+            SteelyardError: where there is no judge.
+        """
+        return verified(self._asked("has answers verified by"))
+
+    @functools.cached_property
+    def evidence(self) -> Expression:
+        """How much of the chain of evidence an answer gives, by the judge and the columns `statements` and `opened`.
+
+        Raises:
+            SteelyardError: where there is no judge.
+        """
+        return evidence_chain(self._asked("has evidence checked by"))
+
+    def _asked(self, what: str) -> Judge:
         if self.judge is None:
-            raise SteelyardError("this method has every step graded by a judge; name one under `judge:`")
-        return judged_steps(self.judge, budget=self.budget)
+            raise SteelyardError(f"this method {what} a judge; name one under `judge:`")
+        return self.judge
 
     @property
     def test_corruptions(self) -> OutdoorCorruptions:

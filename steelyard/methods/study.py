@@ -62,6 +62,9 @@ class Plan:
 
     def measure(self, world: World, policy: Policy, folder: Path) -> Measures:
         """Figures of a policy, as the experiment measures them."""
+        probe = find(self.slug).probe
+        if self.own and probe is not None:
+            return probe(self.own.samples("test", self.test_count))(policy)
         how = self.own.measure(self.recipe(self.slug)) if self.own else self._given.measure
         greedy = True if self.own else self._given.greedy
         return how(world, policy, folder=folder, count=self.test_count, greedy=greedy)

@@ -24,7 +24,7 @@ from steelyard.worlds.video_questions import VideoQuestions
 WORLDS: dict[str, Callable[[], World]] = {"moving-blob": MovingBlob, "video-questions": VideoQuestions}
 """Worlds of a method that has none of its own."""
 
-WORLD_ROWS = 4096
+WORLD_ROWS, PROBE_ROWS = 4096, 256
 
 
 def train_from_file(path: Path) -> str:
@@ -129,10 +129,14 @@ def _evaluation(file: TrainFile, setting: Setting, method: Method) -> Evaluate |
     """What is measured during training, on the world's validation rows or the file's; none where there are none."""
     worlds = _worlds(method)
     if file.data in worlds:
-        return validation_of(worlds[file.data]())
+        world = worlds[file.data]()
+        rows = world.samples("validation", PROBE_ROWS)
+        return validation_of(world) if method.probe is None else method.probe(rows)
     if file.evaluate is None:
         return None
     rows = load_samples(file.evaluate, frames=file.frames, size=file.size, instruction=method.instruction)
+    if method.probe is not None:
+        return method.probe(rows)
     assert isinstance(setting, OwnTask)
     if setting.of_videos:
         return validation(rows, setting.corruptions, draws=1)

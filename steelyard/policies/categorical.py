@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from steelyard.policies.certainty import CERTAINTIES
 from steelyard.policies.copies import Copies
 from steelyard.types import Actions, Array, Rollouts, Sample, SteelyardError, Streams, check_attempts, streams
 
@@ -146,17 +147,37 @@ class CategoricalPolicy:
         Raises:
             SteelyardError: for a copy that was not made, or rollouts without tokens.
         """
+        module = self.module if copy is None else self.copies[copy]
+        with torch.set_grad_enabled(copy is None and torch.is_grad_enabled()):
+            tokens, logits = self._again(module, rollouts)
+            steps = [step.log_softmax(-1) for step in logits]
+            return torch.stack([s.gather(1, tokens[:, t, None])[:, 0] for t, s in enumerate(steps)], dim=1)
+
+    def certainty(self, rollouts: Rollouts, kind: str) -> Array:
+        """float32 [N, T]: a figure of the distribution that every word was drawn from, without gradient.
+
+        Args:
+            rollouts: from `sample` or `encode`.
+            kind: a name of `policies.certainty.CERTAINTIES`.
+        """
+        with torch.no_grad():
+            _, logits = self._again(self.module, rollouts)
+            return torch.stack([CERTAINTIES[kind](step) for step in logits], dim=1).numpy()
+
+    def _again(self, module: Net, rollouts: Rollouts) -> tuple[Tensor, list[Tensor]]:
+        """The words that were chosen [N, T], and the logits [N, V_t] of every step; each sample is encoded once.
+
+        Raises:
+            SteelyardError: for rollouts without tokens.
+        """
         if rollouts.actions is None or "tokens" not in rollouts.actions.data:
             raise SteelyardError("these rollouts hold no tokens; score rollouts that `sample` or `encode` returned")
-        module = self.module if copy is None else self.copies[copy]
         distinct = {id(sample): sample for sample in rollouts.samples}
         position = {key: i for i, key in enumerate(distinct)}
         index = torch.tensor([position[id(sample)] for sample in rollouts.samples])
         tokens = torch.from_numpy(rollouts.actions.data["tokens"])
-        with torch.set_grad_enabled(copy is None and torch.is_grad_enabled()):
-            encoded = self._encode(module, list(distinct.values()))[index]
-            steps = [module.logits(encoded, tokens, t).log_softmax(-1) for t in range(tokens.shape[1])]
-            return torch.stack([s.gather(1, tokens[:, t, None])[:, 0] for t, s in enumerate(steps)], dim=1)
+        encoded = self._encode(module, list(distinct.values()))[index]
+        return tokens, [module.logits(encoded, tokens, t) for t in range(tokens.shape[1])]
 
     def snapshot(self, name: str) -> None:
         """Keep a frozen copy of the policy as it is now."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -19,6 +19,9 @@ from steelyard.types import Array, Sample
 LOGIT_BUDGET = 2**27
 """Log-probabilities of more logits than this are taken in pieces that are recomputed in the backward pass."""
 
+
+Figure = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""Logits float32 [M, V] of M places and the tokens [M] written there, to one figure a place [M]."""
 
 PASS_OVERHEAD = {"cpu": 192, "other": 8192}
 """What one more forward and backward pass costs beside its tokens, in tokens: kernel launches, mostly."""
@@ -186,16 +189,22 @@ def causal_mask(model: Any, seen: torch.Tensor, queries: int, dtype: torch.dtype
     return mask
 
 
-def token_logprobs(model: Any, hidden: torch.Tensor, tokens: torch.Tensor, temperature: float) -> torch.Tensor:
-    """float32 [M]: log softmax(head(hidden) / temperature) at `tokens` [M], from hidden states [M, H].
+def log_likelihood(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """float32 [M]: log softmax(logits [M, V]) at tokens [M]."""
+    return -F.cross_entropy(logits, tokens, reduction="none")
+
+
+def token_figures(
+    model: Any, hidden: torch.Tensor, tokens: torch.Tensor, temperature: float, figure: Figure = log_likelihood
+) -> torch.Tensor:
+    """float32 [M]: a figure of head(hidden) / temperature at `tokens` [M], from hidden states [M, H].
 
     Where M × V is large, it goes piece by piece and the logits are made again for the gradient.
     """
 
     def piece(hidden: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         logits = head_logits(model, hidden).float()
-        logits = logits if temperature == 1.0 else logits / temperature
-        return -F.cross_entropy(logits, tokens, reduction="none")
+        return figure(logits if temperature == 1.0 else logits / temperature, tokens)
 
     rows = max(1, LOGIT_BUDGET // model.config.get_text_config(decoder=True).vocab_size)
     if len(tokens) <= rows:
@@ -207,7 +216,13 @@ def token_logprobs(model: Any, hidden: torch.Tensor, tokens: torch.Tensor, tempe
 
 
 def score_shared(
-    model: Any, prompts: PromptBatch, owner: Array, tokens: torch.Tensor, mask: torch.Tensor, temperature: float
+    model: Any,
+    prompts: PromptBatch,
+    owner: Array,
+    tokens: torch.Tensor,
+    mask: torch.Tensor,
+    temperature: float,
+    figure: Figure = log_likelihood,
 ) -> torch.Tensor:
     """Log-probabilities of completions; every prompt runs once and its cache, gradients included, serves all its rows.
 
@@ -218,6 +233,7 @@ def score_shared(
         tokens: int64 [N, T].
         mask: bool [N, T], the tokens to score; later tokens attend to unscored ones too.
         temperature: logits are divided by it.
+        figure: what is taken of the logits; the log-probability of the token by default.
 
     Returns:
         float32 [N, T], 0 where mask is False.
@@ -234,7 +250,7 @@ def score_shared(
         states = _after(model, prompts, cache, torch.from_numpy(owner[rows]), tokens[index, :steps])
         hidden.append(states.flatten(0, 1))
         places.append(_grid(torch.from_numpy(rows), steps))
-    return _assemble(model, hidden, places, tokens, mask, temperature)
+    return _assemble(model, hidden, places, tokens, mask, temperature, figure)
 
 
 def _after(model: Any, prompts: PromptBatch, cache: Cache, owner: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
@@ -279,12 +295,13 @@ def _assemble(
     tokens: torch.Tensor,
     mask: torch.Tensor,
     temperature: float,
+    figure: Figure = log_likelihood,
 ) -> torch.Tensor:
-    """Lay the log-probabilities of the scored tokens into [N, T]; unscored places cost no logits."""
+    """Lay the figures of the scored tokens into [N, T]; unscored places cost no logits."""
     place = torch.cat(places, dim=1).to(tokens.device)
     wanted = mask[place[0], place[1]].nonzero().squeeze(1)
     row, step = place[:, wanted]
-    values = token_logprobs(model, torch.cat(hidden)[wanted], tokens[row, step], temperature)
+    values = token_figures(model, torch.cat(hidden)[wanted], tokens[row, step], temperature, figure)
     return torch.zeros(tokens.shape, device=tokens.device).index_put((row, step), values)
 
 

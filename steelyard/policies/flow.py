@@ -193,10 +193,7 @@ class DenoisingPolicy:
         return steps.laid(logprobs), steps.laid(kernel.kl(mean, reference, steps.step))
 
     def _means(self, steps: _Steps, rollouts: Rollouts, copy: str | None) -> Tensor:
-        distinct = {id(sample): sample for sample in rollouts.samples}
-        position = {key: i for i, key in enumerate(distinct)}
-        owner = np.asarray([position[id(sample)] for sample in rollouts.samples])[steps.row]
-        condition = _rows(self.backbone.conditions(list(distinct.values())), owner)
+        condition = self._conditions([rollouts.samples[row] for row in steps.row])
         time = self.kernel.at("time", steps.step, steps.x[:, 0]).flatten()
         with torch.set_grad_enabled(copy is None and torch.is_grad_enabled()):
             return self.kernel.mean(steps.x, self._guided(steps.x, time, condition, copy), steps.step)
@@ -265,9 +262,20 @@ class DenoisingPolicy:
 
     # The network.
 
-    def velocity(self, x: Tensor, time: Tensor, samples: Sequence[Sample]) -> Tensor:
-        """What the network predicts, guided: states [B, …], times [B], the sample of every row."""
-        return self._guided(x, time, self.backbone.conditions(samples))
+    def velocity(self, x: Tensor, time: Tensor, samples: Sequence[Sample], *, copy: str | None = None) -> Tensor:
+        """What the network predicts, guided: states [B, …], times [B], the sample of every row.
+
+        A copy's carries no gradient.
+        """
+        with torch.set_grad_enabled(copy is None and torch.is_grad_enabled()):
+            return self._guided(x, time, self._conditions(samples), copy)
+
+    def _conditions(self, samples: Sequence[Sample]) -> Condition:
+        """Of every row [B, …], each distinct sample encoded once."""
+        distinct = {id(sample): sample for sample in samples}
+        position = {key: i for i, key in enumerate(distinct)}
+        owner = np.asarray([position[id(sample)] for sample in samples])
+        return _rows(self.backbone.conditions(list(distinct.values())), owner)
 
     def _asked(self, x: Tensor, time: Tensor, condition: Condition) -> Tensor:
         """As `_guided`, and counted."""

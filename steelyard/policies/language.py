@@ -13,6 +13,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from steelyard.policies.causal import Encoded, PromptBatch, PromptMemory, collate, score_full, score_shared
+from steelyard.policies.certainty import CERTAINTIES
 from steelyard.policies.copies import Copies
 from steelyard.policies.loading import load_parts
 from steelyard.policies.lora import LoRA, adapter_off, adapter_untouched, base_model
@@ -164,19 +165,38 @@ class LanguagePolicy:
             rollouts: with tokens, from `sample` or `encode`, in any order and subset.
             copy: name of a `snapshot`; its answer carries no gradient. None is the policy itself, with gradients.
         """
+        written = self._written(rollouts)
+        if copy is None:
+            model = base_model(self.module)
+            recomputed = model.training and model.is_activation_checkpointing and torch.is_grad_enabled()
+            score = score_full if recomputed else score_shared
+            return score(model, *written)
+        with torch.no_grad(), self._copy(copy) as model:
+            return score_shared(model, *written)
+
+    def certainty(self, rollouts: Rollouts, kind: str) -> Array:
+        """float32 [N, T]: a figure of the distribution that every written token was drawn from; 0 elsewhere.
+
+        One pass over prompts and completions, without gradient, at the temperature that they were drawn with.
+
+        Args:
+            rollouts: with tokens, from `sample` or `encode`.
+            kind: a name of `policies.certainty.CERTAINTIES`.
+        """
+        figure = CERTAINTIES[kind]
+        with torch.no_grad(), _evaluating(self.module) as model:
+            found = score_shared(model, *self._written(rollouts), lambda logits, tokens: figure(logits))
+        return found.cpu().numpy()
+
+    def _written(self, rollouts: Rollouts) -> tuple[PromptBatch, Array, torch.Tensor, torch.Tensor, float]:
+        """What scores completions: prompts, their rows, tokens, mask, temperature."""
         actions = rollouts.actions
         if actions is None or "tokens" not in actions.data:
             raise SteelyardError("these rollouts hold no tokens; score rollouts that `sample` or `encode` returned")
         owner, distinct = _owners(rollouts.samples)
         prompts = self._prompts(distinct, room=actions.mask.shape[1])
         tokens, mask = (torch.from_numpy(a).to(self.device) for a in (actions.data["tokens"], actions.mask))
-        if copy is None:
-            model = base_model(self.module)
-            recomputed = model.training and model.is_activation_checkpointing and torch.is_grad_enabled()
-            score = score_full if recomputed else score_shared
-            return score(model, prompts, owner, tokens, mask, actions.temperature)
-        with torch.no_grad(), self._copy(copy) as model:
-            return score_shared(model, prompts, owner, tokens, mask, actions.temperature)
+        return prompts, owner, tokens, mask, actions.temperature
 
     def score_texts(
         self,

@@ -168,6 +168,32 @@ def load_flow_policy(
     )
 
 
+def resized(policy: DenoisingPolicy, size: int) -> DenoisingPolicy:
+    """The same network drawing states of another size: train at a low resolution, test at the model's own.
+
+    What trains the one trains the other; copies are kept apart.
+
+    Args:
+        policy: of a Stable Diffusion 3 model.
+        size: side of the states, in cells of the latent grid (an image's side over 8, where there is a decoder).
+
+    Raises:
+        SteelyardError: for another backbone, or a size that the transformer's patches or positions do not allow.
+
+    Source: sheet 15 (PaCo-RL, arXiv 2512.04784).
+    """
+    if not isinstance(policy.backbone, SD3):
+        raise SteelyardError(f"a {type(policy.backbone).__name__} draws one size only; give a policy of an SD3")
+    config = policy.backbone.pipeline.transformer.config
+    most = config.patch_size * config.pos_embed_max_size
+    if size < 1 or size % config.patch_size or size > most:
+        raise SteelyardError(f"states of side {size} do not fit: multiples of {config.patch_size} up to {most} do")
+    backbone = copying.copy(policy.backbone)
+    backbone.shape = (config.in_channels, size, size)
+    options = {name: getattr(policy, name) for name in ("evaluation", "guidance", "trained", "shared_start", "batch")}
+    return DenoisingPolicy(backbone, policy.kernel, **options)
+
+
 def _pipeline(folder: str | Path, dtype: torch.dtype) -> Any:
     try:
         from diffusers import StableDiffusion3Pipeline

@@ -1,6 +1,6 @@
 """What judges: the reward algebra and the rewards made with it."""
 
-from steelyard.rewards.aggregation import log_tamed, normalised, ranked
+from steelyard.rewards.aggregation import log_tamed, normalised, ranked, relative_to_best
 from steelyard.rewards.answers import correct, tags_in_order, think_format
 from steelyard.rewards.choices import choice_correct
 from steelyard.rewards.citations import citation_f1, citation_precision, citation_recall, quotes_found, sentences_cited
@@ -8,8 +8,10 @@ from steelyard.rewards.code import code_tests, output_tests
 from steelyard.rewards.combinators import (
     base_and_bonus,
     clip,
+    geometric_mean,
     harmonic_mean,
     hybrid,
+    mean_applicable,
     minimum,
     pessimistic,
     reading,
@@ -25,7 +27,7 @@ from steelyard.rewards.mathematics import math_correct
 from steelyard.rewards.overlap import bleu, bleuberi, rouge
 from steelyard.rewards.priority import gated
 from steelyard.rewards.schedules import cosine, linear, piecewise, scheduled, schedules
-from steelyard.rewards.shaping import length_bonus, overlong_penalty, repeats
+from steelyard.rewards.shaping import length_bonus, length_in_band, overlong_penalty, repeats
 from steelyard.rewards.text import (
     exact_match,
     fresh_words,
@@ -67,14 +69,17 @@ __all__ = [
     "fuzzy_match",
     "gate",
     "gated",
+    "geometric_mean",
     "harmonic_mean",
     "hybrid",
     "json_valid",
     "language_is",
     "length_bonus",
+    "length_in_band",
     "linear",
     "log_tamed",
     "math_correct",
+    "mean_applicable",
     "minimum",
     "normalised",
     "normalised_match",
@@ -86,6 +91,7 @@ __all__ = [
     "quotes_found",
     "ranked",
     "reading",
+    "relative_to_best",
     "repeats",
     "repetition_penalty",
     "rescaled",

@@ -72,6 +72,32 @@ def standardised(values: Array, group: Array, *, ddof: int = 1, epsilon: float =
     return np.where(known & flat, 0.0, centred / np.where(flat, 1.0, std + epsilon))
 
 
+def relative_to_best(reward: Expression | float, *, by: GroupKey = PER_BRANCH) -> Expression:
+    """r_i / max_j r_j within i's group, in [0, 1]; 0 where the best is 0. NaN rows stay NaN and are no best.
+
+    Args:
+        reward: ≥ 0 on every row.
+        by: what makes a group: `group`, `branch`, or the name of a column.
+
+    Raises:
+        SteelyardError: at the call, for a reward below 0.
+
+    Source: sheet 56's normalised rubric reward; the best is taken over all rows of the group, right or wrong.
+    """
+
+    def combine(rollouts: Rollouts, scores: list[Scores]) -> Array:
+        values, group = stacked(scores)[0], group_index(rollouts, by)
+        if (values < 0).any():
+            raise SteelyardError(f"{name} met {np.nanmin(values):g}; shift the reward so that it is never below 0")
+        best = np.zeros(group.max(initial=-1) + 1)
+        np.maximum.at(best, group, np.nan_to_num(values))
+        top = best[group]
+        return np.where(top > 0, values / np.where(top > 0, top, 1.0), values)
+
+    name = call("relative_to_best", [reward], by=_key(by))
+    return Combination(name, [reward], combine)
+
+
 def ranked(reward: Expression | float, *, by: GroupKey = PER_BRANCH) -> Expression:
     """Rank within the group over (size − 1), in [0, 1]; equal values share their mean rank, a group of one gives 0.
 

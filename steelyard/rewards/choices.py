@@ -6,11 +6,12 @@ import functools
 import re
 import string
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any, Literal, get_args
 
 from steelyard.rewards.core import reward
 from steelyard.rewards.final_answers import last_box
-from steelyard.rewards.golds import NO_GOLD, is_missing
+from steelyard.rewards.golds import NO_GOLD, is_missing, listed
 from steelyard.rewards.text import normalised
 from steelyard.types import SteelyardError, Verdict
 
@@ -68,10 +69,11 @@ def option_words(options: Options) -> list[str]:
     Raises:
         SteelyardError: for what is no list, mapping, or None, or more than 26 options.
     """
+    options = listed(options)
     if is_missing(options):
         return []
     if isinstance(options, Mapping):
-        texts = options.get("text", list(options.values()))
+        texts = listed(options.get("text", list(options.values())))
         options = texts if isinstance(texts, (list, tuple)) else list(options.values())
     if isinstance(options, str) or not isinstance(options, Sequence):
         raise SteelyardError(f"the options are {options!r:.60}; give a list of their words")
@@ -83,12 +85,12 @@ def option_words(options: Options) -> list[str]:
 def _gold(answer: str | int, options: Options, words: Sequence[str]) -> str:
     """The gold's letters, or its normalised words where they name no option."""
     text = str(answer).strip()
-    if text.lower() in words:
+    if _are_words(text, words):
         return LETTERS[words.index(text.lower())]
-    if isinstance(answer, int) and not isinstance(answer, bool):
+    if isinstance(answer, Integral) and not isinstance(answer, bool):
         if not 0 <= answer < (len(words) or len(LETTERS)):
             raise SteelyardError(f"the answer is {answer}; an option's number lies from 0 to {len(words) - 1}")
-        return LETTERS[answer]
+        return LETTERS[int(answer)]
     if not isinstance(answer, str):
         raise SteelyardError(f"the answer is {answer!r:.60}; it must be a letter, words or an option's number")
     labels = _labels(options)
@@ -102,7 +104,8 @@ def _gold(answer: str | int, options: Options, words: Sequence[str]) -> str:
 def _labels(options: Options) -> list[str]:
     if not isinstance(options, Mapping):
         return []
-    return list(map(str, options["label"] if isinstance(options.get("label"), (list, tuple)) else options))
+    labels = listed(options.get("label"))
+    return list(map(str, labels if isinstance(labels, (list, tuple)) else options))
 
 
 def chosen(completion: str, words: Sequence[str] = (), *, take: Take = "last") -> str | None:
@@ -119,6 +122,8 @@ def chosen(completion: str, words: Sequence[str] = (), *, take: Take = "last") -
     blocks = [piece for piece in text.split("</answer>")[:-1] if "<answer>" in piece]
     marked = blocks[-1].partition("<answer>")[2] if blocks else last_box(text)[0]
     text = _unwrapped(text if marked is None else marked).strip()
+    if _are_words(text, words):
+        return LETTERS[words.index(text.lower())]
     if letters := _letters(text):
         return letters
     at = 0 if take == "first" else -1
@@ -128,6 +133,11 @@ def chosen(completion: str, words: Sequence[str] = (), *, take: Take = "last") -
     if named:
         return LETTERS[named[at]]
     return (normalised(text) or None) if marked is not None or not words else None
+
+
+def _are_words(text: str, words: Sequence[str]) -> bool:
+    """Whether a text is one option's words and nothing else; a capital alone is a letter, whatever the words are."""
+    return text.lower() in words and not (len(text) == 1 and text in LETTERS)
 
 
 def _unwrapped(text: str) -> str:

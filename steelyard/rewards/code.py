@@ -12,6 +12,7 @@ import numpy as np
 
 from steelyard.rewards.chat import texts_in
 from steelyard.rewards.core import reward
+from steelyard.rewards.golds import listed
 from steelyard.rewards.sandbox.bubblewrap import interpreter
 from steelyard.rewards.sandbox.command import run_command
 from steelyard.rewards.sandbox.limits import Limits
@@ -81,6 +82,7 @@ def code_tests(
 
 
 def _turns(completion: Any, row: int) -> list[str]:
+    completion = listed(completion)
     turns = [completion] if isinstance(completion, str) else completion
     if not isinstance(turns, (list, tuple)) or not turns or not all(isinstance(turn, str) for turn in turns):
         raise SteelyardError(f"row {row}: a completion is a program's text or a list of them, not {completion!r:.60}")
@@ -88,6 +90,7 @@ def _turns(completion: Any, row: int) -> list[str]:
 
 
 def _tests(given: Any, row: int) -> tuple[str, ...]:
+    given = listed(given)
     if isinstance(given, str) or not isinstance(given, Sequence) or not all(isinstance(test, str) for test in given):
         raise SteelyardError(f"row {row}: tests are a list of Python statements, not {given!r:.60}")
     wrong = _no_python(tuple(given))
@@ -112,7 +115,10 @@ def _weights(rollouts: Rollouts, tests: Sequence[Sequence[str]]) -> Array:
     weights = np.zeros((len(tests), width))
     given = rollouts.column("test_weights") if rollouts.has("test_weights") else [[1.0] * len(row) for row in tests]
     for row, (numbers, own) in enumerate(zip(given, tests, strict=True)):
-        array = np.asarray(numbers, np.float64)
+        try:
+            array = np.asarray(numbers, np.float64)
+        except (TypeError, ValueError):
+            array = np.full(1, np.nan)
         if array.shape != (len(own),) or not np.isfinite(array).all() or (array < 0).any() or (own and not array.any()):
             raise SteelyardError(
                 f"row {row}: test_weights {numbers!r:.60} do not fit {len(own)} tests; one number a test, "

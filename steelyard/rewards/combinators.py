@@ -90,6 +90,48 @@ def harmonic_mean(*rewards: Expression | float) -> Expression:
     return Combination(name, rewards, combine)
 
 
+def mean_applicable(*rewards: Expression | float) -> Expression:
+    """The mean of those rewards that apply to a row: Σ_{k applies} r_k / #{k applies}.
+
+    A reward does not apply where its status is `NOT_APPLICABLE`; a row to which none applies is not applicable itself.
+    A row that a reward failed to judge is NaN.
+
+    Source: sheet 45, R = (R_L + R_C) / 2, where an instruction may ask for no length or have no checklist.
+    """
+
+    def combine(_: Rollouts, scores: list[Scores]) -> Scores:
+        applies = np.stack([score.status != Status.NOT_APPLICABLE for score in scores])
+        values, count = np.where(applies, stacked(scores), 0.0), applies.sum(axis=0)
+        mean = np.where(count > 0, values.sum(axis=0) / np.maximum(count, 1), np.nan)
+        counted = [  # what does not apply to a row explains nothing, unless nothing applies
+            replace(score, values=np.where(count > 0, part, np.nan)) for score, part in zip(scores, values, strict=True)
+        ]
+        return joined(mean, counted, name=name)
+
+    name = call("mean_applicable", rewards)
+    return Combination(name, rewards, combine)
+
+
+def geometric_mean(*rewards: Expression | float) -> Expression:
+    """(∏_k r_k)^{1/K} for r_k ≥ 0, row by row; 0 where one of them is 0: good only where all are. NaN stays NaN.
+
+    Raises:
+        SteelyardError: at the call, for a reward below 0.
+
+    Source: sheet 15 (PaCo-RL): the square root of consistency times prompt following.
+    """
+
+    def combine(_: Rollouts, scores: list[Scores]) -> Array:
+        values = stacked(scores)
+        if (values < 0).any():
+            raise SteelyardError(f"{name} met {np.nanmin(values):g}; every reward in it must be ≥ 0")
+        with np.errstate(divide="ignore"):
+            return np.exp(np.log(values).mean(axis=0))
+
+    name = call("geometric_mean", rewards)
+    return Combination(name, rewards, combine)
+
+
 def clip(reward: Expression | float, low: float, high: float) -> Expression:
     """min(max(r, low), high); NaN stays NaN.
 
@@ -179,6 +221,8 @@ def hybrid(
         )
         chosen = Scores(np.where(np.isnan(trust), np.nan, values), np.where(np.isnan(trust), Status.FAILED, status))
         result = joined(chosen.values, [*scores[2:], chosen, *scores[:2]], name=name)
+        if result.confidence is not None:
+            result.confidence = np.where(asked, *map(_said, scores[:2]))
         return with_parts(result, {"hybrid/first": np.where(np.isnan(trust), np.nan, asked).astype(np.float32)})
 
     return Combination(name, inputs, combine)
@@ -189,10 +233,14 @@ def _field(scores: Scores, name: str) -> Array:
     return array
 
 
+def _said(scores: Scores) -> Array:
+    """float64 [N]: how sure a reward says that it is, 1 where it does not."""
+    return np.ones(len(scores)) if scores.confidence is None else np.asarray(scores.confidence, np.float64)
+
+
 def _confidence(scores: Scores) -> Array:
     """[N]: 0 where the reward does not apply, else what it says, infinite where it gave no verdict to be sure of."""
-    said = np.ones(len(scores)) if scores.confidence is None else np.asarray(scores.confidence, np.float64)
-    said = np.where(np.isnan(scores.values), np.inf, said)
+    said = np.where(np.isnan(scores.values), np.inf, _said(scores))
     return np.where(_field(scores, "status") == Status.NOT_APPLICABLE, -np.inf, said)
 
 

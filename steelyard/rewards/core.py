@@ -248,7 +248,7 @@ class Fill(Expression):
     def _compute(self, rollouts: Rollouts, memo: Memo) -> Scores:
         scores = self.reward._evaluate(rollouts, memo)
         values = np.where(np.isnan(scores.values), self.value, scores.values)
-        return Scores(values, scores.status, parts=scores.parts, seconds=scores.seconds)
+        return Scores(values, scores.status, confidence=scores.confidence, parts=scores.parts, seconds=scores.seconds)
 
 
 def fill(reward: Expression, value: float) -> Expression:
@@ -258,6 +258,8 @@ def fill(reward: Expression, value: float) -> Expression:
 
 def joined(values: Array, scores: Sequence[Scores], *, name: str) -> Scores:
     """Scores of a combination: values [N], the parts of all, and for NaN rows the first status that explains them.
+
+    It is as sure as the least sure of the scores that say how sure they are.
 
     Raises:
         SteelyardError: for a value that is infinite as a float32.
@@ -275,7 +277,8 @@ def joined(values: Array, scores: Sequence[Scores], *, name: str) -> Scores:
         for source, kept in ((score.parts, parts), (score.seconds, seconds)):
             for part, array in source.items():
                 kept[_free_name(part, array, kept)] = array
-    return Scores(values, status, parts=parts, seconds=seconds)
+    sure = [score.confidence for score in scores if score.confidence is not None]
+    return Scores(values, status, confidence=np.min(sure, axis=0) if sure else None, parts=parts, seconds=seconds)
 
 
 def _check_range(values: Array, name: str) -> None:

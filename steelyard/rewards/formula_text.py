@@ -24,7 +24,8 @@ _ALIASES = {
     r"\\(?:varnothing|O)(?![A-Za-z])": r"\\emptyset ",
     r"\\lbrace(?![A-Za-z])": r"\\{",
     r"\\rbrace(?![A-Za-z])": r"\\}",
-    r"\\[lr]?vert(?![A-Za-z])": "|",
+    r"\\(?:[lr]?vert|mid)(?![A-Za-z])": "|",
+    r"\\(le|ge|ne)(?:q|qslant)(?![A-Za-z])": r"\\\1 ",
     r"\\colon(?![A-Za-z])|\{:\}": ":",
     r"\\log_(?:e(?![A-Za-z])|\{e\})": r"\\ln ",
     r"\\not\s*=": r"\\ne ",
@@ -37,7 +38,9 @@ _ALIASES = {
 _ALIAS = [(re.compile(pattern), other) for pattern, other in _ALIASES.items()]
 _FUNCTION = re.compile(r"(?<![\\A-Za-z])(sin|cos|tan|log|ln|exp)(?=\s*\()|(?<![\\A-Za-z])pi(?![A-Za-z])")
 _SQRT = re.compile(r"(?<![\\A-Za-z])sqrt\s*\(([^()]*)\)")
-_AROUND = re.compile(r"\s*([-+*/=<>,^])\s*")
+_UNEQUAL = re.compile(r"[<>]|\\[lg](?:t|e|eq|eqslant)(?![A-Za-z])")
+_AND_OR = re.compile(r"\s*,?\s*(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])\s*")
+_AROUND = re.compile(r"\s*([-+*/=<>,^|])\s*")
 _SCIENTIFIC = re.compile(r"(?<=\d)[eE]([-+]?\d+)(?![\w.])")
 _WRAPS = (
     ("$$", "$$"),
@@ -92,8 +95,10 @@ def unwrapped(text: str) -> str:
 
 def formula_text(text: str) -> str:
     """A formula as math-verify reads it, and as it is compared letter by letter: tidy, single spaces, no full stop."""
-    text = tidy(text).replace("~", "").replace("**", "^")
+    text = tidy(text).replace("~", "").replace("**", "^").replace("°", r"^{\circ}")
     if "(" in text or "pi" in text:
         text = _FUNCTION.sub(lambda found: "\\" + found[0] + " ", _SQRT.sub(r"\\sqrt{\1}", text))
+    if not _UNEQUAL.search(text):
+        text = _AND_OR.sub(",", text)
     text = _AROUND.sub(r"\1", _SCIENTIFIC.sub(r" \\times 10^{\1}", text))
     return " ".join(text.split()).rstrip(".")

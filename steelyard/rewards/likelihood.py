@@ -28,6 +28,12 @@ def mean_logprob(logprobs: Array, mask: Array) -> Array:
     return _mean(_known(logprobs, mask), mask)
 
 
+def total_logprob(logprobs: Array, mask: Array) -> Array:
+    """Σ log p_i, the log-probability of the whole: a long text costs more."""
+    total: Array = _known(logprobs, mask).sum(axis=1)
+    return total
+
+
 def product_probability(logprobs: Array, mask: Array) -> Array:
     """Π p_i, the probability of the whole: falls with every token."""
     return np.where(mask.any(axis=1), np.exp(_known(logprobs, mask).sum(axis=1)), 0.0)
@@ -80,11 +86,17 @@ def splice(completion: str, reference: str, *, tags: Sequence[str] = ("think", "
     return Spliced(f"{before}{reference}</answer>", len(before), len(before) + len(reference))
 
 
-class _AsksPolicy(Expression):
-    """A leaf that asks a policy how likely texts are."""
+class AsksPolicy(Expression):
+    """A leaf that asks a policy: the one it was given, or the one that the trainer trains.
 
-    def __init__(self, name: str, policy: TextScorer | None, average: Average, column: str) -> None:
-        self.name, self.average, self.column = name, average, column
+    Args:
+        name: how logs call it.
+        policy: who is asked; None waits for `use_policy`.
+        asked: the method that the policy must have; about: what it says, for errors.
+    """
+
+    def __init__(self, name: str, policy: Any, *, asked: str, about: str) -> None:
+        self.name, self.asked, self.about = name, asked, about
         self.policy, self._fixed = policy, policy is not None
 
     def use_policy(self, policy: Any) -> None:
@@ -97,17 +109,34 @@ class _AsksPolicy(Expression):
         """Unless it was given one of its own."""
         return not self._fixed
 
-    def _likelihood(self, samples: Sequence[Sample], texts: Sequence[Spliced], copy: str | None = None) -> Array:
-        """float64 [n]: the average over the tokens that overlap each text's reference."""
+    def _answering(self) -> Any:
+        """The policy.
+
+        Raises:
+            SteelyardError: where there is none, or it cannot say what it is asked.
+        """
         if self.policy is None:
             raise SteelyardError(
                 f"reward {self.name!r} asks a policy and has none; the trainer gives it its own, elsewhere give policy="
             )
-        if not hasattr(self.policy, "score_texts"):
+        if not hasattr(self.policy, self.asked):
             kind = type(self.policy).__name__
-            raise SteelyardError(f"reward {self.name!r}: {kind} cannot say how likely a text is (score_texts)")
+            raise SteelyardError(f"reward {self.name!r}: {kind} cannot say {self.about} ({self.asked})")
+        return self.policy
+
+
+class _OfReference(AsksPolicy):
+    """A leaf that asks a policy how likely texts are in which a reference stands."""
+
+    def __init__(self, name: str, policy: TextScorer | None, average: Average, column: str) -> None:
+        super().__init__(name, policy, asked="score_texts", about="how likely a text is")
+        self.average, self.column = average, column
+
+    def _likelihood(self, samples: Sequence[Sample], texts: Sequence[Spliced], copy: str | None = None) -> Array:
+        """float64 [n]: the average over the tokens that overlap each text's reference."""
+        policy = self._answering()
         spans = np.asarray([(text.start, text.end) for text in texts], np.int64).reshape(-1, 2)
-        found = self.policy.score_texts(samples, [text.text for text in texts], spans=spans, copy=copy)
+        found = policy.score_texts(samples, [text.text for text in texts], spans=spans, copy=copy)
         return self.average(found.logprobs, found.mask)
 
     def _references(self, rollouts: Rollouts) -> list[str | None]:
@@ -126,7 +155,7 @@ class _AsksPolicy(Expression):
         return Scores(scores.values, status, parts={self.name: scores.values})
 
 
-class ReferenceLikelihood(_AsksPolicy):
+class ReferenceLikelihood(_OfReference):
     """See `reference_likelihood`."""
 
     def __init__(self, policy: TextScorer | None, average: Average, column: str, tags: tuple[str, ...]) -> None:
@@ -173,7 +202,7 @@ def reference_likelihood(
     return ReferenceLikelihood(policy, average, column, tuple(tags))
 
 
-class BaseLikelihood(_AsksPolicy):
+class BaseLikelihood(_OfReference):
     """See `base_likelihood`."""
 
     def __init__(

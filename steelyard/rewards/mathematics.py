@@ -8,6 +8,7 @@ import logging
 import math
 import re
 import threading
+from numbers import Number
 from typing import Any
 
 from steelyard.rewards.core import reward
@@ -25,6 +26,7 @@ _COMMA = re.compile(r"(-?\d+),(\d+)")
 _EQUALS = re.compile(r"(?<![<>!:=\\])=(?!=)")
 _BRACKETS = re.compile(r"[({\[][^(){}\[\]]*[)}\]]")
 _LISTS = re.compile(r"[,;]|\\text\s*\{\s*(?:and|or)\s*\}|\b(?:and|or)\b")
+_WORDS = re.compile(r"\\(?:text|mathrm|textrm|mbox)\s*\{([^{}]*)\}")
 _NAMED = re.compile(r"\s*([A-Za-z])(?:_\{?\w\}?)?\s*=([^=]+)")
 _FORMULA = re.compile(r"[\\\d^+*/=(){}\[\]|]|^[A-Za-z](?:\s*,\s*[A-Za-z])*$")
 _PRODUCT = re.compile(r"[A-Za-z]{1,3}")
@@ -51,7 +53,7 @@ def math_correct(completion: str, answer: str | float) -> float | Verdict:
     """
     if is_missing(answer):
         return NO_GOLD
-    if not isinstance(answer, (str, int, float)):
+    if not isinstance(answer, (str, Number)):
         raise SteelyardError(f"the answer is {answer!r:.60}; it must be a text or a number")
     gold = _gold_text(str(answer))
     if not gold or gold.lower() in ("nan", "none", "null"):
@@ -144,6 +146,7 @@ def _values(text: str) -> tuple[str, str]:
 
 def _is_list(text: str) -> bool:
     """Whether separators stand in a text outside of brackets."""
+    text = _WORDS.sub(r"\1", text)
     shorter = _BRACKETS.sub("", text)
     while shorter != text:
         text, shorter = shorter, _BRACKETS.sub("", shorter)

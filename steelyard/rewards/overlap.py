@@ -12,7 +12,7 @@ from rapidfuzz.distance import Levenshtein
 
 from steelyard.rewards.chat import texts_in
 from steelyard.rewards.core import reward
-from steelyard.rewards.golds import is_missing
+from steelyard.rewards.golds import is_missing, listed
 from steelyard.rewards.ngrams import ORDER, Matches, clipped_matches
 from steelyard.types import Array, Rollouts, Scores, SteelyardError
 
@@ -35,13 +35,13 @@ def bleu(rollouts: Rollouts) -> Scores:
 
 
 def _references(rollouts: Rollouts) -> list[tuple[str, ...]]:
-    return [_listed(given, f"row {row}: ") for row, given in enumerate(rollouts.column("references"))]
+    return [_reference_texts(given, f"row {row}: ") for row, given in enumerate(rollouts.column("references"))]
 
 
-def _listed(references: Any, where: str = "") -> tuple[str, ...]:
-    texts = (references,) if isinstance(references, str) else references
-    listed = isinstance(texts, (list, tuple)) and len(texts) > 0
-    if not listed or not all(isinstance(text, str) for text in texts):
+def _reference_texts(references: Any, where: str = "") -> tuple[str, ...]:
+    texts = (references,) if isinstance(references, str) else listed(references)
+    some = isinstance(texts, (list, tuple)) and len(texts) > 0
+    if not some or not all(isinstance(text, str) for text in texts):
         raise SteelyardError(f"{where}references are {references!r:.80}; give a text or a list of texts")
     return tuple(texts)
 
@@ -115,7 +115,7 @@ def rouge(completion: str, references: str | Sequence[str], *, kind: Rouge = "ro
             line by line (`rougeLsum`).
         stem: whether words are stemmed.
     """
-    texts = _listed(references)
+    texts = _reference_texts(references)
     if kind not in get_args(Rouge):
         raise SteelyardError(f"kind is {kind!r}; it is one of {get_args(Rouge)}")
     return float(_rouge((kind,), stem).score_multi(list(texts), _answer(completion))[kind].fmeasure)

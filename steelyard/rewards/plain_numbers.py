@@ -66,7 +66,7 @@ def plain(text: str, *, letters: bool = False) -> Plain | None:
         return Plain(int(text))
     if len(text) > LONGEST:
         return None
-    text = _with_divisions(tidy(text))
+    text = _with_divisions(tidy(text)).lstrip("~ ")
     found = _PLAIN.fullmatch(text)
     if found is None or (found["sign"] and found["inner"]):
         return None
@@ -149,7 +149,7 @@ def _unit(text: str, *, attached: bool, letters: bool) -> tuple[Unit | None, int
             return None
         if attached and not letters and stems[0].lower() not in _SHORT_UNITS:
             return None
-    elif any(word.lower() in _NO_UNIT for word in words) and unit_of(named) is None:
+    elif unit_of(named) is None and any(word.lower() in _NO_UNIT or word[0].isdigit() for word in words):
         return None
     return unit_of(named), scale
 

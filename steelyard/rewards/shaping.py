@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from steelyard.rewards.core import Expression, Memo, RowReward, joined
-from steelyard.types import Array, Rollouts, Scores, SteelyardError
+from steelyard.rewards.core import BatchReward, Expression, Memo, RowReward, joined
+from steelyard.types import Array, Rollouts, Scores, Status, SteelyardError
 
 _WORD_ENDS = re.compile(r"\s+|_")
+_CHINESE = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
+_HAS_WORD = re.compile(r"\w")
+_STATED = re.compile(
+    r"(?:(at least|at most|no more than|no less than|more than|less than|fewer than|under|over|up to)\s+)?"
+    r"(\d[\d,]*)(?:\s*(?:-|–|~|to|and|到|至)\s*(\d[\d,]*))?[\s-]*(?:words?\b|个?字)",
+    re.IGNORECASE,
+)
 
 
 def completion_lengths(rollouts: Rollouts) -> Array:
@@ -139,3 +147,91 @@ def repeats(*, window: int = 10, limit: int = 10) -> RowReward:
     if min(window, limit) < 1:
         raise SteelyardError(f"repeats(window={window}, limit={limit}): both must be at least 1")
     return RowReward(_repeats, "repeats", options={"window": window, "limit": limit})
+
+
+def count_words(text: str) -> int:
+    """Words between white space that hold a letter or a digit; Chinese and Japanese are counted by character."""
+    rest, characters = _CHINESE.subn(" ", text)
+    return characters + sum(bool(_HAS_WORD.search(word)) for word in rest.split())
+
+
+def stated_band(instruction: str, *, tolerance: float = 0.1) -> tuple[float, float] | None:
+    """The length that an instruction asks for, [lo, hi]: a range as it is, one number ± `tolerance`.
+
+    None where it asks for none, for two different ones, or for a bound alone (`at least 500 words`): then say the band
+    yourself, or predict it.
+
+    Source: sheet 45.
+    """
+    found = {match.groups() for match in _STATED.finditer(instruction)}
+    if len(found) != 1:
+        return None
+    bound, first, last = found.pop()
+    if bound:
+        return None
+    low, high = (float(number.replace(",", "")) for number in (first, last or first))
+    return _band((low, high) if last else low, tolerance, "the instruction")
+
+
+def _band(asked: object, tolerance: float, where: str) -> tuple[float, float]:
+    """[lo, hi] from a pair, or from a number and a tolerance."""
+    number = isinstance(asked, (int, float, np.number)) and not isinstance(asked, bool)
+    try:
+        low, high = (asked * (1 - tolerance), asked * (1 + tolerance)) if number else map(float, asked)  # type: ignore
+    except (TypeError, ValueError):
+        low = high = np.nan
+    if not 0 < low <= high < np.inf:
+        raise SteelyardError(f"{where} asks for the length {asked!r:.60}; give a number above 0, or [lowest, highest]")
+    return float(low), float(high)
+
+
+def band_fit(lengths: Array, low: Array, high: Array) -> Array:
+    """1 for lo ≤ n ≤ hi; max(0, 1 − (n/hi − 1)/3) above; max(0, 1 − (lo/n − 1)/2) below; 0 for n = 0.
+
+    It reaches 0 at four times hi and at a third of lo.
+
+    Args:
+        lengths: n, [N]; low, high: the band, 0 < lo ≤ hi, [N] or one for all; NaN where there is none.
+
+    Returns:
+        float64 [N] in [0, 1]; NaN where there is no band.
+
+    Source: sheet 45, its recommended form (after LongBench-Write's; the paper's formula is not found).
+    """
+    n = np.asarray(lengths, np.float64)
+    with np.errstate(divide="ignore"):
+        above, below = 1 - (n / high - 1) / 3, 1 - (low / n - 1) / 2
+    fit = np.where(n > high, above, np.where(n < low, below, 1.0))
+    return np.where(np.isnan(low) | np.isnan(high), np.nan, fit.clip(0, 1))
+
+
+def length_in_band(
+    *, column: str = "length_band", tolerance: float = 0.1, count: Callable[[str], int] = count_words
+) -> BatchReward:
+    """How well a completion keeps to the length that its instruction asks for: see `band_fit`.
+
+    Args:
+        column: of every row [lowest, highest], a number (± `tolerance`), or None where no length is asked for: such a
+            row is not applicable (NaN). `stated_band` reads it from an instruction.
+        tolerance: share of the number, in [0, 1).
+        count: text to its length.
+
+    Raises:
+        SteelyardError: for a tolerance outside [0, 1), or at the call, naming the row whose length is none.
+
+    Source: sheet 45.
+    """
+    if not 0 <= tolerance < 1:
+        raise SteelyardError(f"length_in_band has the tolerance {tolerance}; it must be in [0, 1)")
+
+    def score(rollouts: Rollouts) -> Scores:
+        asked = enumerate(rollouts.column(column))
+        bands = np.array(
+            [(np.nan,) * 2 if a is None else _band(a, tolerance, f"row {i}, column {column!r}") for i, a in asked]
+        ).reshape(-1, 2)
+        lengths = np.array([count(text) for text in rollouts.completions])
+        values = band_fit(lengths, bands[:, 0], bands[:, 1])
+        status = np.where(np.isnan(values), Status.NOT_APPLICABLE, Status.SCORED)
+        return Scores(values, status, parts={"length_in_band/length": lengths.astype(np.float32)})
+
+    return BatchReward(score, "length_in_band")

@@ -13,6 +13,7 @@ import numpy as np
 
 from steelyard.rewards.chat import content_text, texts_in
 from steelyard.rewards.core import Expression, Memo, reward
+from steelyard.rewards.golds import listed
 from steelyard.rewards.json_text import NotJson, json_part, parse_json, parse_json_stream, same_json
 from steelyard.rewards.schedules import WeightOfStep, linear, piecewise, scheduled
 from steelyard.types import Rollouts, Scores, Status, SteelyardError, Verdict
@@ -74,6 +75,7 @@ def _lines_of(source: Any) -> list[Call] | None:
 
 
 def _calls(value: Any) -> Iterator[Call]:
+    value = listed(value)
     if isinstance(value, (list, tuple)):
         for inner in value:
             yield from _calls(inner)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from safetensors.torch import load
 
 from steelyard.policies.flow import DenoisingPolicy
+from steelyard.policies.forward_process import ForwardPolicy
 from steelyard.policies.kernels import Kernel, consistency, drawless, even_sigmas, ode, sde
 from steelyard.policies.points import ConsistencyNet, Points, VelocityNet
 from steelyard.rewards.core import reward
@@ -62,6 +63,7 @@ class EightModes:
         name: of the world. kind: of the network. kernel: of training. evaluation: of measuring.
         attempts: the group size. reward: what is asked for.
         trained: share of the steps that are trained.
+        noised: copies of each sample that a `ForwardPolicy` is trained on; 0 trains the sampler's steps.
     """
 
     name: str
@@ -71,6 +73,7 @@ class EightModes:
     attempts: int = 24
     reward: Reward = near_own_mode
     trained: float = 1.0
+    noised: int = 0
 
     def samples(self, split: Split, count: int, *, seed: int = 0) -> Sequence[Sample]:
         """The prompts, over and over; splits do not differ."""
@@ -80,11 +83,12 @@ class EightModes:
             for i in range(count)
         ]
 
-    def policy(self, *, seed: int = 0) -> DenoisingPolicy:
+    def policy(self, *, seed: int = 0) -> Any:
         """The base that ships with the library; the seed changes nothing."""
         module = untrained(self.kind)
         module.load_state_dict(load((ASSETS / f"{self.kind}.safetensors").read_bytes()))
-        return DenoisingPolicy(Points(module), self.kernel, evaluation=self.evaluation, trained=self.trained)
+        policy = DenoisingPolicy(Points(module), self.kernel, evaluation=self.evaluation, trained=self.trained)
+        return ForwardPolicy(policy, copies=self.noised) if self.noised else policy
 
 
 def without_prompts() -> EightModes:
@@ -102,6 +106,11 @@ def without_prompts() -> EightModes:
 def with_prompts() -> EightModes:
     """The world of sheet 48: each prompt asks for one mode, and the base does not listen."""
     return EightModes("prompted-modes", "prompted", sde(even_sigmas(10), 0.7), ode(even_sigmas(20)))
+
+
+def by_noised_copies() -> EightModes:
+    """The world of sheet 48 for DiffusionNFT (sheet 31): trained on noised copies of its samples."""
+    return EightModes("noised-modes", "prompted", sde(even_sigmas(10), 0.7), ode(even_sigmas(20)), noised=4)
 
 
 def in_few_steps() -> EightModes:

@@ -12,9 +12,9 @@ import numpy as np
 from steelyard.environments.search import Passages, SearchTool
 from steelyard.policies.stateful import StatePolicy
 from steelyard.rewards.agent_steps import judged_steps
-from steelyard.rewards.core import Expression, Memo
 from steelyard.rewards.judges.rule import RuleJudge
-from steelyard.types import Array, Prompt, Rollouts, Sample, Scores, SteelyardError
+from steelyard.types import Array, Prompt, Sample, SteelyardError
+from steelyard.worlds.noisy import Noisy
 
 Split = Literal["train", "validation", "test"]
 
@@ -142,30 +142,3 @@ def _names(generator: np.random.Generator, count: int) -> list[str]:
     numbers = generator.choice(len(_SYLLABLES) ** 3, count, replace=False)
     places = np.unravel_index(numbers, (len(_SYLLABLES),) * 3)
     return ["".join(_SYLLABLES[i] for i in row).capitalize() for row in zip(*places, strict=True)]
-
-
-class Noisy(Expression):
-    """A reward with Gaussian noise on every row, drawn anew at every call; where it stands is saved with the run."""
-
-    def __init__(self, inner: Expression, std: float, *, seed: int) -> None:
-        self.inner, self.std, self.generator = inner, std, np.random.default_rng([seed, 1])
-        self.name = f"noisy({inner!r}, std={std:g})"
-
-    @property
-    def operands(self) -> tuple[Expression, ...]:
-        """One level down."""
-        return (self.inner,)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Where the noise stands, and what the inner reward keeps."""
-        return {"noise": self.generator.bit_generator.state, "inner": super().state_dict()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state_dict` was taken."""
-        self.generator.bit_generator.state = dict(state["noise"])
-        super().load_state_dict(state["inner"])
-
-    def _compute(self, rollouts: Rollouts, memo: Memo) -> Scores:
-        scores = self.inner._evaluate(rollouts, memo)
-        noise = self.std * self.generator.standard_normal(len(rollouts))
-        return Scores(scores.values + noise, scores.status, scores.steps, parts=scores.parts, seconds=scores.seconds)

@@ -191,6 +191,21 @@ def test_rows_that_are_put_to_the_reward_are_counted() -> None:
     assert audit(counting, ROWS, sample=100).asked == sum(seen)
 
 
+def test_bad_labels_and_gold_are_told_before_the_reward_is_asked() -> None:
+    @reward
+    def dear(completion: str) -> float:
+        """Must not be asked."""
+        raise AssertionError("the reward was asked")
+
+    rows = [Sample(str(i), "") for i in range(3)]
+    with pytest.raises(SteelyardError, match="neither 0 nor 1"):
+        audit(dear, Rollouts(rows, ["x"] * 3, columns={"label": [1, 0, 3]}))
+    with pytest.raises(SteelyardError, match="gold has 2 values"):
+        audit(dear, Rollouts(rows, ["x"] * 3), gold=[1.0, 0.0])
+    with pytest.raises(SteelyardError, match="no column 'answer'"):
+        audit(dear, Rollouts(rows, ["x"] * 3), gold=math_correct)
+
+
 def test_completions_that_are_no_texts_leave_out_what_reads_texts() -> None:
     @reward
     def turns(completion: list) -> float:

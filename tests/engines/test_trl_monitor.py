@@ -69,6 +69,23 @@ def test_a_step_is_the_weighted_sum_of_all_calls_inside_it(tmp_path: Path) -> No
     assert row["parts"]["judged"]["failed"] == 0.5 and set(row["parts"]) == {"letters", "judged", "vowels"}
 
 
+def test_a_part_that_only_some_calls_have_is_unknown_in_the_others(tmp_path: Path) -> None:
+    def changing(completions, **columns) -> list[float]:
+        changing.parts = {"sometimes": [1.0, 2.0]} if completions[0] == "a" else {}
+        return [1.0, 2.0]
+
+    watched = TrlMonitor(changing, monitor=Monitor(log=tmp_path / "m.jsonl"))
+    callback, args = watched.callback(), SimpleNamespace(output_dir=str(tmp_path))
+    state = SimpleNamespace(global_step=1, is_world_process_zero=True)
+    callback.on_step_begin(args, state, None)
+    for texts in (["a", "b"], ["c", "d"]):
+        watched.reward_funcs[0](completions=texts)
+    callback.on_step_end(args, state, None)
+    (row,) = map(json.loads, (tmp_path / "m.jsonl").read_text().splitlines())
+    assert (row["parts"]["sometimes"]["mean"], row["parts"]["sometimes"]["failed"]) == (1.5, 0.5)
+    assert row["parts"]["changing"]["mean"] == 1.5
+
+
 def test_what_is_no_reward_is_refused() -> None:
     with pytest.raises(SteelyardError, match="2 weights for 1 rewards"):
         TrlMonitor(letters, weights=[1, 2], monitor=Monitor())

@@ -4,8 +4,17 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
-from steelyard.learn.supervised import adamw, muon, schedule, supervised
+from steelyard.learn.supervised import (
+    adamw,
+    first_token,
+    muon,
+    released_first_token_weights,
+    schedule,
+    supervised,
+    tokens_alike,
+)
 from steelyard.policies.sampling import Sampling
 from steelyard.policies.vision import VisionLanguagePolicy
 from steelyard.types import SteelyardError
@@ -68,3 +77,16 @@ def test_wrong_input_is_refused_in_one_sentence(policy):
         supervised(policy, SAMPLES, ["<answer> A </answer>"], **given(1))
     with pytest.raises(SteelyardError, match="0 samples"):
         supervised(policy, [], **given(1))
+
+
+def test_the_first_token_has_its_share() -> None:
+    mask = torch.tensor([[False, True, True, True], [True, False, False, False], [False] * 4])
+    weights = first_token(0.1)(mask)
+    assert weights[0].tolist() == pytest.approx([0, 0.05, 0.225, 0.225]) and weights[1].tolist() == [0.5, 0, 0, 0]
+    assert float(weights.sum()) == pytest.approx(1) and not weights[2].any()
+    assert first_token(1.0)(mask[:1])[0].tolist() == [0, 1, 0, 0]
+    assert torch.allclose(first_token(1 / 3)(mask[:1]), tokens_alike(mask[:1]))
+    released = released_first_token_weights(mask, 0.1)
+    assert released[0].tolist() == pytest.approx([0, 0.1, 1.35, 1.35]) and released[1, 0] == 0
+    with pytest.raises(SteelyardError, match="must lie in"):
+        first_token(1.5)

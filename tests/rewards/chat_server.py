@@ -39,6 +39,7 @@ class Server(ThreadingHTTPServer):
     """A small chat endpoint that does what the last message says."""
 
     daemon_threads = True
+    request_queue_size = 64
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)

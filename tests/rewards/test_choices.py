@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from steelyard.rewards import choice_correct, score_one
@@ -54,7 +55,13 @@ def test_tables_hold_options_in_several_forms() -> None:
     assert value("London", "London", None) == value("B", "B", float("nan")) == 1
 
 
+def test_small_letters_among_the_options_are_words() -> None:
+    assert value("y", "B", ["x", "y"]) == value("y", "y", ["x", "y"]) == value(r"\boxed{y}", 1, ["x", "y"]) == 1
+    assert value("A", "A", ["b", "a"]) == value("a", "B", ["b", "a"]) == 1 and value("a", "A", ["b", "a"]) == 0
+
+
 def test_numbers_among_the_options_come_before_the_place() -> None:
+    assert value("B", np.int64(1)) == 1
     assert value("B", 2, ["3", "2", "1"]) == 1 and value("C", 2, ["x", "y", "z"]) == 1
 
 

@@ -14,11 +14,13 @@ from steelyard.rewards import (
     gate,
     harmonic_mean,
     hybrid,
+    linear,
     minimum,
     pessimistic,
     reading,
     rescaled,
     reward,
+    scheduled,
     vector,
 )
 from steelyard.rewards.core import BatchReward, Expression
@@ -253,3 +255,28 @@ def test_a_reward_can_read_another_column() -> None:
         both(rows(1, answer=[1.0]))
     with pytest.raises(SteelyardError, match="renames nothing"):
         reading(mark)
+
+
+def test_confidence_passes_through_what_is_put_together() -> None:
+    @reward(batch=True)
+    def unsure(rollouts: Rollouts) -> Scores:
+        return Scores(np.ones(3), confidence=np.array([0.9, 0.2, 0.6], np.float32))
+
+    @reward(batch=True)
+    def surer(rollouts: Rollouts) -> Scores:
+        return Scores(np.ones(3), confidence=np.array([0.5, 0.8, 1.0], np.float32))
+
+    rollouts = Rollouts([Sample("s", "p")] * 3, [""] * 3)
+    for same in (clip(unsure, 0, 1), 0.5 * unsure, fill(unsure, 0.0), scheduled(unsure, linear(1, 0, steps=2))):
+        np.testing.assert_allclose(same(rollouts).confidence, [0.9, 0.2, 0.6])
+        np.testing.assert_allclose(hybrid(same, 0.25)(rollouts).values[1], 0.25)
+    np.testing.assert_allclose((unsure + surer)(rollouts).confidence, [0.5, 0.2, 0.6])
+    np.testing.assert_allclose(hybrid(unsure, surer, above=0.7)(rollouts).confidence, [0.9, 0.8, 1.0])
+    assert minimum(1.0, 2.0)(rollouts).confidence is None
+
+
+@pytest.mark.parametrize("wrong", [{"above": math.nan}, {"above": math.inf}, {"otherwise": math.nan}])
+def test_a_gate_has_a_finite_threshold(wrong: dict[str, float]) -> None:
+    part = reward(name="part")(lambda completion: 1.0)
+    with pytest.raises(SteelyardError, match="must be a finite number"):
+        gate(part, by=part, **wrong)

@@ -6,8 +6,11 @@ import math
 import sys
 import threading
 import time
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -105,8 +108,10 @@ def test_equal(ours: str, gold: str) -> None:
         ("x=5", "y=5"), ("6:30", "6:45"), ("1" * 250, "1" * 249 + "2"), ("12", "1 2 x"), ("unknown", "18"),
         ("10 cm", "10 m"), ("10 kg", "10 g"), ("5 m/s", "5 km/h"), ("5 m^2", "5 cm^2"), ("5 ms", "5 m"),
         ("30°C", "30°F"),
-        ("x=3, x=4, x=5", "5"), ("x=1 or x=2", "2"), ("1.234", "1234"), ("Monday", "yadnoM"), ("No", "on"),
+        ("x=3, x=4, x=5", "5"), ("x=1 or x=2", "2"), (r"x=1 \text{ or } x=2", "2"), ("1.234", "1234"),
+        ("Monday", "yadnoM"), ("No", "on"),
         ("(B) 5", "C"),
+        (r"17\text{ 23}", "17"),
     ],
 )  # fmt: skip
 def test_not_equal(ours: str, gold: str) -> None:
@@ -114,11 +119,28 @@ def test_not_equal(ours: str, gold: str) -> None:
     assert same_answer(ours, gold) == same_answer(gold, ours) == 0
 
 
-@given(st.integers(-(10**17), 10**17), st.integers(0, 10**6))
-def test_a_number_is_itself_however_it_is_written(number: int, other: int) -> None:
-    ways = (f"{number:,}", f"{number}.0", f"${number}$", f"{number} apples", f"{number}/1", rf"\frac{{{number}}}{{1}}")
-    assert all(same_answer(way, str(number)) == 1 for way in ways)
-    assert same_answer(str(number + other), str(number)) == (other == 0)
+@given(st.integers(-(10**17), 10**17), st.integers(0, 10**6), st.integers(2, 9))
+def test_a_number_is_itself_however_it_is_written(number: int, other: int, k: int) -> None:
+    ways = [
+        f"{number:,}", f"{number}.0", f"${number}$", f"{number} apples", f"{number}/1", rf"\frac{{{number}}}{{1}}",
+        rf"\text{{{number}}}", rf"\frac{{{number * k}}}{{{k}}}", f"{number:,}".replace(",", " "),
+        rf"{number}\text{{ units}}",
+        f"{number:,}".replace(",", "'"), f"{number:,}".replace(",", "{,}"), f"{number:,}".replace(",", ".") + ",0",
+        f"{number}e0", rf"{number} \times 10^{{0}}", f"−{-number}" if number < 0 else f"+{number}",
+    ]  # fmt: skip
+    assert [way for way in ways if same_answer(way, str(number)) != 1 or same_answer(ways[k], way) != 1] == []
+    assert [way for way in ways if same_answer(way, str(number + other)) != (other == 0)] == []
+
+
+@given(st.integers(0, 999), st.integers(1, 98), st.integers(2, 99), st.booleans())
+def test_a_mixed_number_in_every_form(whole: int, top: int, bottom: int, negative: bool) -> None:
+    sign, sum_ = "-" if negative else "", whole * bottom + top
+    forms = [
+        f"{sign}{whole} {top}/{bottom}", rf"{sign}{whole}\frac{{{top}}}{{{bottom}}}", f"{sign}{sum_}/{bottom}",
+        rf"{sign}{whole}\tfrac{{{top}}}{{{bottom}}}", rf"{sign}\frac{{{sum_}}}{{{bottom}}}",
+    ]  # fmt: skip
+    read = [plain(form) for form in forms]
+    assert {each and each.value for each in read} == {Fraction(sum_, bottom) * (-1 if negative else 1)}
 
 
 FORMULAS = [
@@ -133,7 +155,8 @@ FORMULAS = [
     r"\frac{a}{c}", 0),
     (r"\frac{1}{2}\pi", r"\frac{\pi}{2}", 1), (r"\frac{1}{3}x^3", r"\frac{x^3}{3}", 1),
     (r"\frac{1}{2}\pi", r"\frac{1}{2\pi}", 0),
-    ("1,2", "x=1, x=2", 1), ("A, C", "C, A", 1), ("ba", "ab", 1), (r"|x|", r"\lvert x\rvert", 1), ("π", r"\pi", 1),
+    ("1,2", "x=1, x=2", 1), (r"\{1,2\}", r"x=1 \text{ or } x=2", 1), ("(4,2)", r"x = 4 \text{ and } y = 2", 1),
+     ("A, C", "C, A", 1), ("ba", "ab", 1), (r"|x|", r"\lvert x\rvert", 1), ("π", r"\pi", 1),
     (r"12\sqrt{3}", r"\sqrt{432}", 1), (r"\infty", r"-\infty", 0), (r"\frac{1}{x+1}", "(x+1)^{-1}", 1), ("9x^2",
     "(3x)^2", 1),
 ]  # fmt: skip
@@ -227,7 +250,8 @@ def test_a_gold_of_another_type_is_refused(gold: object) -> None:
 def test_symbols_that_math_verify_cannot_read() -> None:
     pytest.importorskip("math_verify")
     same = [
-        ("√2", r"\sqrt{2}"), ("x²+1", "x^2+1"), ("∞", r"\infty"), (r"\varnothing", "∅"),
+        ("√2", r"\sqrt{2}"), (r"\{x \mid 0 \leq x\}", r"\{x|0\le x\}"), ("x²+1", "x^2+1"), ("∞", r"\infty"),
+        (r"\varnothing", "∅"),
         ("sqrt(3)/2", r"\frac{\sqrt{3}}{2}"),
         (r"\log_e 2", r"\ln 2"), (r"\frac ab", "a/b"), (r"\lbrace 1,2\rbrace", r"\{2,1\}"), ("b + a + c", "a+b+c"),
     ]  # fmt: skip
@@ -235,6 +259,7 @@ def test_symbols_that_math_verify_cannot_read() -> None:
 
 
 def test_golds_may_be_numbers_or_worked_solutions() -> None:
+    assert value("A: 18", np.int64(18)) == value("A: 18", np.float32(18)) == value("A: 18", Decimal("18.0")) == 1
     assert value("A: 18", 18) == value("A: 18", 18.0) == value("A: 18", "9 * 2 = 18\nA: 18") == 1
     assert value("A: 18", "so\n#### 18") == value("A: 18", r"Thus \boxed{18}.") == 1
 

@@ -85,7 +85,7 @@ def test_without_a_gold_there_is_no_score(reward: RowReward, gold: float | None)
 
 @pytest.mark.parametrize("reward", [exact_match, normalised_match, fuzzy_match, token_f1])
 def test_of_several_golds_the_best_counts(reward: RowReward) -> None:
-    golds = ["red car", None, "blue car", 7]
+    golds = ["red car", None, "blue car", np.int64(7)]
     assert score_one(reward, completion="blue car", answer=golds).values[0] == 1
     assert score_one(reward, completion="7", answer=golds).values[0] == 1
     assert score_one(reward, completion="green bus", answer=golds).values[0] < 1

@@ -30,8 +30,8 @@ class PartTrack:
     constant: int = 0
     silent: int = 0
     std_before: float = 0.0
-    last: float = 0.0
-    before: float = 0.0
+    varied: list[float] = field(default_factory=list)
+    last_std: float = 0.0
 
     def update(self, figures: Figures) -> None:
         """Take one step's figures of the part in."""
@@ -55,14 +55,12 @@ class PartTrack:
 
     def _spread(self, std: float, mean: float) -> None:
         if std > 1e-9:
-            self.last = mean
+            self.varied, self.last_std = [*self.varied, mean][-5:], std
             self.constant = 0
             self.std.update(std)
             self.first_std.update(std)
         else:
-            if not self.constant:
-                self.std_before = self.std.value or 0.0
-                self.before = self.sign * max(self.good(self.last), self.good(self.mean.value or 0.0))
+            self.std_before = self.std_before if self.constant else self.std.value or 0.0
             self.constant += 1
 
     @property
@@ -88,6 +86,12 @@ class PartTrack:
         """How far a value is from the part's good end, as a share of its range."""
         end = self.high if self.sign > 0 else self.low
         return abs((end or 0.0) - value) / self.range if self.range else 0.0
+
+    def won(self, rows: float) -> bool:
+        """Whether its last steps with any difference led to its good end, within two standard errors of the last."""
+        first, last = self.varied[0], self.varied[-1]
+        slope = max(0.0, self.good(last - first)) / max(1, len(self.varied) - 1)
+        return self.short_of_end(last) * self.range <= slope + 2 * self.last_std / math.sqrt(rows)
 
     @property
     def fallen(self) -> float:
@@ -144,14 +148,13 @@ class DeadPart:
     """A part that told rows apart gives one and the same value for `steps` steps, or none at all.
 
     Sudden (it still varied by at least `sudden` of its first steps' just before) is an alarm: a column or a judge is
-    gone. Gradual is a warning, if it is not at the part's good end: the policy has given the part up. A part that
-    came within `won` of its range (or two rows and a half) of its good end before it stood still is mastered,
-    which is neither. A part that never varied is a warning.
+    gone. Gradual is a warning, if it is not at the part's good end: the policy has given the part up. A part whose last
+    mean before it stood still, and the rise of a step that led to it, reach its good end within two standard errors is
+    mastered, which is neither. A part that never varied is a warning.
     """
 
     steps: int = 6
     sudden: float = 0.5
-    won: float = 0.1
     never: int = 20
     tracks: dict[str, PartTrack] = field(default_factory=dict, metadata={"of": PartTrack})
 
@@ -159,11 +162,11 @@ class DeadPart:
         """What it sees."""
         parts = figures.get("parts") or {}
         _follow(self.tracks, parts)
-        won = max(self.won, 2.5 / (figures.get("rows") or math.inf))
-        found = (self._sign(name, self.tracks[name], int(figures["step"]), won) for name in parts)
+        step, rows = int(figures["step"]), figures.get("rows") or math.inf
+        found = (self._sign(name, self.tracks[name], step, rows) for name in parts)
         return tuple(sign for sign in found if sign is not None)
 
-    def _sign(self, name: str, track: PartTrack, step: int, won: float) -> Sign | None:
+    def _sign(self, name: str, track: PartTrack, step: int, rows: float) -> Sign | None:
         do = f"Look whether {name!r} still gets what it reads (columns, judge, parser); try it on rows of before."
         if track.silent >= self.steps and track.seen:
             seen = f"it could not judge a single row for {track.silent} steps."
@@ -176,7 +179,7 @@ class DeadPart:
                 return None
             return Sign("warning", "it has given every row the same value from the start on.", do, value, subject=name)
         abrupt = track.std_before >= self.sudden * track.first_std.mean
-        if track.unreached < 0.1 and (not abrupt or track.short_of_end(track.before) <= won):
+        if track.unreached < 0.1 and (not abrupt or track.won(rows)):
             return None
         seen = f"it has given every row the same value for {track.constant} steps"
         seen += (

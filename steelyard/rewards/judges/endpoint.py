@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import logging
+import math
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from threading import BoundedSemaphore
-from typing import Any
+from typing import Any, TypeAlias
+
+import numpy as np
 
 from steelyard.rewards.judges.cache import AnswerCache, drop_unread, through_cache
 from steelyard.rewards.judges.limits import RateLimit
 from steelyard.rewards.judges.usage import Prices, Usage
-from steelyard.types import Prompt, SteelyardError
+from steelyard.types import Array, Prompt, SteelyardError
 
 log = logging.getLogger(__name__)
+
+ALTERNATIVES = 20
+"""Likeliest first tokens that an endpoint is asked for; most give no more."""
+
+
+Read: TypeAlias = tuple[str, tuple[str, str] | None]
+"""A text, or "" with the kind of failure and what happened."""
 
 
 class EndpointJudge:
@@ -139,12 +151,31 @@ class EndpointJudge:
         """What was asked and what it took: see `Usage.report`."""
         return self.usage.report(self.prices)
 
-    def _ask(self, pairs: list[tuple[str, Prompt]]) -> dict[str, str | None]:
+    def probabilities(self, prompts: Sequence[Prompt], answers: Sequence[str]) -> Array:
+        """float64 [N, K]: how likely the reply begins with each answer; NaN where the endpoint did not say.
+
+        One token is asked for with its likeliest alternatives; see `first_token_probabilities`, which reads them.
+
+        Raises:
+            SteelyardError: if the endpoint refuses the key or the model before it has answered anything.
+        """
+        settings = {**self.settings, "top_logprobs": ALTERNATIVES}
+        ask = functools.partial(self._ask, one=self._first_token)
+        said = through_cache(self.cache, settings, prompts, ask, self.usage, same_each_time=True)
+        found = np.full((len(prompts), len(answers)), np.nan)
+        for row, text in enumerate(said):
+            if text is not None:
+                found[row] = first_token_probabilities(json.loads(text), answers)
+        return found
+
+    def _ask(
+        self, pairs: list[tuple[str, Prompt]], one: Callable[[str, Prompt], str | None] | None = None
+    ) -> dict[str, str | None]:
         if not pairs:
             return {}
         _ = self.client
         with ThreadPoolExecutor(min(self.concurrency, len(pairs)), thread_name_prefix="judge") as pool:
-            futures = {key: pool.submit(self._one, key, prompt) for key, prompt in pairs}
+            futures = {key: pool.submit(one or self._one, key, prompt) for key, prompt in pairs}
             try:
                 return {key: future.result() for key, future in futures.items()}
             except BaseException:
@@ -152,27 +183,31 @@ class EndpointJudge:
                 raise
 
     def _one(self, key: str, prompt: Prompt) -> str | None:
+        return self._answered(key, prompt, _text, temperature=self.temperature, max_tokens=self.max_tokens)
+
+    def _first_token(self, key: str, prompt: Prompt) -> str | None:
+        body = {"max_tokens": 1, "logprobs": True, "top_logprobs": ALTERNATIVES}
+        return self._answered(key, prompt, _alternatives, temperature=0.0, **body)
+
+    def _answered(self, key: str, prompt: Prompt, read: Callable[[Any], Read], **body: Any) -> str | None:
+        """What `read` takes from the reply, if it is an answer."""
         from openai import OpenAIError
 
         messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
-        body = {"temperature": self.temperature, "max_tokens": self.max_tokens}
         try:
             with self._in_flight:
                 reply = self.client.chat.completions.create(
                     model=self.model, messages=messages, **body, extra_body=self.options
                 )
             self._count_tokens(reply)
-            message, end = reply.choices[0].message, reply.choices[0].finish_reason
-            text = message.content
+            text, failure = read(reply.choices[0])
         except OpenAIError as error:
             self._refuse_if_hopeless(error)
             return self._failed(type(error).__name__, str(error))
         except (AttributeError, IndexError, KeyError, TypeError, ValueError, RecursionError) as error:
             return self._failed("malformed reply", repr(error))
-        if end in ("length", "content_filter"):
-            return self._failed("cut off" if end == "length" else "filtered", f"the answer ended by {end!r}")
-        if not isinstance(text, str) or not text.strip():
-            return self._failed(*_instead_of_text(message))
+        if failure is not None:
+            return self._failed(*failure)
         self.usage.add(answers=1)
         if self.cache is not None:
             self.cache.put(key, text)
@@ -200,6 +235,14 @@ class EndpointJudge:
         return None
 
 
+def _text(choice: Any) -> Read:
+    message, end = choice.message, choice.finish_reason
+    text = message.content
+    if end in ("length", "content_filter"):
+        return "", ("cut off" if end == "length" else "filtered", f"the answer ended by {end!r}")
+    return (text, None) if isinstance(text, str) and text.strip() else ("", _instead_of_text(message))
+
+
 def _instead_of_text(message: Any) -> tuple[str, str]:
     """The kind of a reply without a text, and what it holds: none of it is a verdict, whatever it says."""
     reasoning = ("only reasoning", "reasoning_content"), ("only reasoning", "reasoning")
@@ -207,3 +250,27 @@ def _instead_of_text(message: Any) -> tuple[str, str]:
         if said := getattr(message, field, None):
             return kind, f"no text, but {field}: {said!r:.200}"
     return "empty reply", "no text"
+
+
+def _alternatives(choice: Any) -> Read:
+    """The likeliest first tokens with their log-probabilities, as JSON."""
+    if choice.logprobs is None or not choice.logprobs.content:
+        return "", ("no log-probabilities", "the endpoint reports no top_logprobs")
+    return json.dumps({each.token: float(each.logprob) for each in choice.logprobs.content[0].top_logprobs}), None
+
+
+def first_token_probabilities(
+    logprobs: Mapping[str, float], answers: Sequence[str], *, canonical: bool = True
+) -> Array:
+    """float64 [K]: the probability of each answer by the likeliest first tokens; 0 where it is not among them.
+
+    Args:
+        logprobs: token to log-probability.
+        answers: single words.
+        canonical: whether case and blanks around a token do not count, and tokens that then are equal add up.
+
+    Source: sheet 15 (PaCo-RL), with and without its option `canonicalise`.
+    """
+    said = [(token.strip().lower() if canonical else token, math.exp(value)) for token, value in logprobs.items()]
+    asked = [answer.strip().lower() if canonical else answer for answer in answers]
+    return np.asarray([sum(chance for token, chance in said if token == answer) for answer in asked], np.float64)

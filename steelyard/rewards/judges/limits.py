@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock
@@ -13,7 +12,7 @@ from steelyard.types import SteelyardError
 
 @dataclass(eq=False)
 class Grant:
-    """Leave to send one request: when it was given, and the tokens that it is charged with."""
+    """Leave to send one request: when it was given, or used, and the tokens that it is charged with."""
 
     at: float
     tokens: int
@@ -23,8 +22,10 @@ class RateLimit:
     """At most so many requests, and tokens, in any window of `per` seconds (a sliding window, not a bucket: a bucket
     of the same size lets twice as many pass around its edge).
 
-    A request is charged with an estimate of its tokens before it is sent and with the true number once it is known.
-    One that alone is dearer than the limit waits until nothing else stands in the window.
+    The window is held where requests go out (`sent`): what a connection takes between leave and departure would else
+    let more of them arrive within one. A request is charged with an estimate of its tokens before it is sent and with
+    the true number once it is known. One that alone is dearer than the limit waits until nothing else stands in the
+    window.
 
     Args:
         requests: in a window; None: without limit.
@@ -50,7 +51,7 @@ class RateLimit:
                 raise SteelyardError(f"a rate limit with {name}={number} lets nothing pass; it must be positive")
         self.requests, self.tokens, self.per = requests, tokens, per
         self.clock, self.sleep = clock, sleep
-        self._grants: deque[Grant] = deque()
+        self._grants: list[Grant] = []
         self._held_until = -float("inf")
         self._lock = Lock()
 
@@ -68,6 +69,11 @@ class RateLimit:
                     return grant
             self.sleep(wait)
 
+    def sent(self, grant: Grant) -> None:
+        """Count a request from now on: it has just left."""
+        with self._lock:
+            grant.at = self.clock()
+
     def settle(self, grant: Grant, tokens: int) -> None:
         """Charge a request with the tokens that it really took."""
         with self._lock:
@@ -81,11 +87,10 @@ class RateLimit:
     def _wait(self, tokens: int) -> float:
         """Seconds until a request of so many tokens may be asked about again; 0 where it may go."""
         now = self.clock()
-        while self._grants and self._grants[0].at <= now - self.per:
-            self._grants.popleft()
+        self._grants = [grant for grant in self._grants if grant.at > now - self.per]
         if now < self._held_until:
             return self._held_until - now
         full = self.requests is not None and len(self._grants) >= self.requests
         spent = sum(grant.tokens for grant in self._grants)
         dear = self.tokens is not None and bool(self._grants) and spent + tokens > self.tokens
-        return max(self._grants[0].at + self.per - now, 1e-3) if full or dear else 0.0
+        return max(min(grant.at for grant in self._grants) + self.per - now, 1e-3) if full or dear else 0.0

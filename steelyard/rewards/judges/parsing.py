@@ -280,3 +280,38 @@ def parse_labels(text: str | None, criteria: Mapping[str, Sequence[str]]) -> dic
 def _label(said: Any, labels: Sequence[str]) -> str | None:
     known = {label.lower(): label for label in labels}
     return known.get(said.strip().lower()) if isinstance(said, str) else None
+
+
+def parse_entities(text: str | None, names: Sequence[str]) -> dict[str, str | None] | None:
+    """Names of exactly these entities, strictly: one JSON object whose `entities` maps each to a text or null.
+
+    A blank text, and the words "null" and "none", are no names: such a reply is None, as is any other form.
+
+    Source: sheet 56.
+    """
+    said = (json_object(text or "") or {}).get("entities")
+    return said if is_entities(said, names) else None
+
+
+def is_entities(said: Any, names: Sequence[str]) -> bool:
+    """Whether this maps exactly these names to a text or None; see `parse_entities`."""
+    if not isinstance(said, dict) or set(said) != set(names):
+        return False
+    texts = [value for value in said.values() if value is not None]
+    return all(isinstance(value, str) and value.strip().lower() not in ("", "null", "none") for value in texts)
+
+
+def parse_support(text: str | None, labels: Sequence[str]) -> dict[str, bool] | None:
+    """Whether each of exactly these labels is supported: one JSON object `statements`; None for any other form.
+
+    Source: sheet 56.
+    """
+    said = (json_object(text or "") or {}).get("statements")
+    if not isinstance(said, dict) or set(said) != set(labels):
+        return None
+    flags: dict[str, bool] = {
+        label: entry["supported"]
+        for label, entry in said.items()
+        if isinstance(entry, dict) and isinstance(entry.get("supported"), bool)
+    }
+    return flags if len(flags) == len(said) else None

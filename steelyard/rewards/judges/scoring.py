@@ -16,7 +16,7 @@ from steelyard.types import Array, Judge, Prompt, Rollouts, Scores, Status, Stee
 
 @runtime_checkable
 class WeighingJudge(Judge, Protocol):
-    """A judge that can also say how likely its reply is to begin with given answers (a local model)."""
+    """A judge that can also say how likely its reply is to begin with given answers (a local model, an endpoint)."""
 
     def probabilities(self, prompts: Sequence[Prompt], answers: Sequence[str]) -> Array:
         """float64 [N, K]; NaN where it cannot say."""
@@ -106,12 +106,15 @@ def believed(
     def score(rollouts: Rollouts) -> Scores:
         columns = (texts_of(rollouts, column) for column in (question, reference, "completion"))
         both = judge.probabilities([prompt(*row) for row in zip(*columns, strict=True)], answers)
-        mass = both.sum(axis=1)
-        with np.errstate(invalid="ignore"):
-            values = np.where(mass > 0, both[:, 0] / mass, np.nan)
-        return Scores(values, parts={f"{name}/mass": mass.astype(np.float32)})
+        return Scores(share_of_first(both), parts={f"{name}/mass": both.sum(axis=1).astype(np.float32)})
 
     return named_reward(score, name, f"{name}({_name(judge)!r})")
+
+
+def share_of_first(probabilities: Array) -> Array:
+    """p₀ / Σ p of answers [N, K], float64 [N]; NaN where none of them was likely at all: that is no verdict."""
+    total = np.asarray(probabilities, np.float64).sum(axis=1)
+    return np.where(total > 0, probabilities[:, 0] / np.where(total > 0, total, 1.0), np.nan)
 
 
 def preferred(

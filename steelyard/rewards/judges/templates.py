@@ -92,6 +92,27 @@ _STEP_SYSTEM = f"""You grade one part of one step of an agent that answers a que
 Say in a sentence or two why, and end with the grade in this form and nothing behind it: <score>1</score>, \
 <score>0</score> or <score>-1</score>."""
 
+_WRITE_CHECKLIST_SYSTEM = f"""You write the checklist by which responses to a request will be judged.
+{_DATA_NOTE}
+Think first about what the writer of the request wants: what it states, and what it takes for granted without saying so.
+Then list the checks, each of one demand of this very request and of nothing else, in one of these dimensions: \
+{{dimensions}}. Each must be a question that a reader of a response can answer with "fully met", "partially met" or \
+"not met". No two checks ask for the same. Leave the length out: it is measured.
+Reply with one JSON object and nothing else: {{{{"checks": [{{{{"dimension": "...", "question": "..."}}}}]}}}}"""
+
+_ENTITIES_SYSTEM = f"""You find what a response says about the unknowns of a question.
+{_DATA_NOTE}
+`statements` link unknowns, written <E0>, <E1>, …; <E0> is the answer to the question. For each unknown give the name \
+that the response states explicitly for it, or null where it states none. Infer nothing, look nothing up, and do not \
+judge whether a name is right.
+Reply with one JSON object and nothing else: {{{{"entities": {{{{{{names}}}}}}}}}}"""
+
+_SUPPORT_SYSTEM = f"""You check which statements are supported by the text of web pages.
+{_DATA_NOTE}
+Judge each of `statements` by `pages` alone: it is supported where they say so, in whatever words, and not where it \
+only may be true or is true to your knowledge. Say first, in a sentence, what in the pages bears on it.
+Reply with one JSON object and nothing else: {{{{"statements": {{{{{{labels}}}}}}}}}}"""
+
 HELPFUL = "A good response does what is asked, states nothing false, and is as clear and as short as it can be."
 """The standard that scores and comparisons are made by, unless the caller gives one."""
 
@@ -159,6 +180,23 @@ def labels_prompt(question: str, response: str, criteria: Mapping[str, tuple[str
     return _messages(system, {"request": question, "response": response, "criteria": shown})
 
 
+def write_checklist_prompt(request: str, dimensions: Sequence[str]) -> Prompt:
+    """Chat messages that ask for the checklist of one request (sheet 45, in our words)."""
+    return _messages(_WRITE_CHECKLIST_SYSTEM.format(dimensions=", ".join(dimensions)), {"request": request})
+
+
+def entities_prompt(question: str, statements: Sequence[str], response: str, names: Sequence[str]) -> Prompt:
+    """Chat messages that ask which entities a response names (sheet 56, in our words); see `parse_entities`."""
+    system = _ENTITIES_SYSTEM.format(names=", ".join(f'"{name}": "..." or null' for name in names))
+    return _messages(system, {"question": question, "statements": list(statements), "response": response})
+
+
+def support_prompt(pages: str, statements: Mapping[str, str]) -> Prompt:
+    """Chat messages that ask which labelled statements pages support (sheet 56, in our words); see `parse_support`."""
+    labels = ", ".join(f'"{label}": {{"why": "...", "supported": true or false}}' for label in statements)
+    return _messages(_SUPPORT_SYSTEM.format(labels=labels), {"pages": pages, "statements": dict(statements)})
+
+
 def prompt_text(prompt: Prompt) -> str:
     """A rollout's prompt as one text for a judge: the text itself, or its messages with their roles before them.
 
@@ -193,7 +231,21 @@ def quality_prompt(question: str, answer: str, clean: str, disturbed: str, *, di
     return _messages(_QUALITY_SYSTEM, {**fields, "clean": clean, "disturbed": disturbed})
 
 
-def _messages(system: str, fields: Mapping[str, Any]) -> Prompt:
+def with_pictures(system: str, fields: Mapping[str, Any], pictures: Sequence[Mapping[str, Any]]) -> Prompt:
+    """Chat messages with pictures before the material; without any, as every other prompt here.
+
+    Args:
+        system: the instructions.
+        fields: the material, by name; what systems under test wrote cannot speak as the judge.
+        pictures: parts of a message, see `pictures.image_part`.
+    """
+    instructions, material = _messages(system, fields)
+    if not pictures:
+        return [instructions, material]
+    return [instructions, {**material, "content": [*pictures, {"type": "text", "text": material["content"]}]}]
+
+
+def _messages(system: str, fields: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The instructions, and the material as one JSON object in which no character can end a string, a tag or a role.
 
     `<` and `>` are escaped, which takes apart tags and chat tokens; so are the brackets that other chat formats use,

@@ -51,6 +51,12 @@ class PatientClient(DefaultHttpxClient):
         """
         grant = self.limit.acquire(len(request.content) // 4 + self.answer_tokens)
         self.usage.add(requests=1)
+
+        def traced(event: str, _: Any) -> None:
+            if event.endswith("send_request_body.complete"):
+                self.limit.sent(grant)
+
+        request.extensions = {**request.extensions, "trace": traced}
         deadline = time.monotonic() + self.deadline
         response = super().send(request, **{**options, "stream": True})
         try:
