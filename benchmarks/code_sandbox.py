@@ -21,6 +21,7 @@ import multiprocessing
 import os
 import platform
 import random
+import resource
 import signal
 import subprocess
 import tempfile
@@ -32,7 +33,7 @@ from typing import Any, NamedTuple
 
 from steelyard.rewards.sandbox import Job, Limits, Pool
 
-SECONDS = 3.0
+SECONDS, MEMORY = 3.0, 2 << 30
 DATA = Path(__file__).parents[1].parent / "shared" / "data" / "human-eval.jsonl.gz"
 
 
@@ -207,6 +208,7 @@ def no_process(batch: list[Case]) -> list[bool]:
     ours, theirs = multiprocessing.Pipe(duplex=False)
 
     def run() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))  # a mutant may want all there is
         kept: list[str] = []
         for case in batch:
             with contextlib.redirect_stdout(io.StringIO()):
@@ -219,6 +221,7 @@ def no_process(batch: list[Case]) -> list[bool]:
 
     process = multiprocessing.Process(target=run)
     process.start()
+    theirs.close()
     verdicts: list[bool] = ours.recv()
     process.join()
     return verdicts
